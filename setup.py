@@ -37,7 +37,7 @@ def module(name, sources=(), openmp=False):
         [f"rnnfast/_engine/{name}.pyx", *sources],
         include_dirs=["csrc", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
-        extra_compile_args=[*C_FLAGS, *flags, "-Wno-unused-function"],
+        extra_compile_args=[*C_FLAGS, *flags, "-Wno-unused-function", "-Wno-maybe-uninitialized"],
         extra_link_args=flags,
     )
 

@@ -2,7 +2,7 @@
 
 from rnnfast._engine.buffers import Buffer, Rows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
-from rnnfast._engine.program import Program, get_num_threads, set_num_threads
+from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
 
@@ -10,6 +10,7 @@ __all__ = [
     "ACTIVATIONS",
     "Buffer",
     "PackOp",
+    "PairOp",
     "Program",
     "RecurrentLayer",
     "RowOp",

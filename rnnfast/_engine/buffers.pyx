@@ -120,6 +120,11 @@ cdef class Rows:
             self.map.source[r] = parent.map.order[r]
             self.map.shown[parent.map.order[r]] = r
 
+    def set_parts_of(self, Rows parent):
+        """Every packed row of the parent, pads too, is so many rows here."""
+        cdef int64_t parts = self.map.time // parent.capacity
+        self.map.count, self.map.pads = (parent.map.count + parent.map.pads) * parts, 0
+
     def set_repeat_of(self, Rows parent):
         """Every step exists (time is this map's own), rows in the parent's order."""
         cdef int64_t r, t

@@ -79,6 +79,43 @@ def get_num_threads():
 set_num_threads(_default_threads())
 
 
+ctypedef struct pair:
+    op_work work[2]
+    void *args[2]
+    rnnf_team team[2]
+
+
+cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
+    """Two ops at once, each by half of the team; one thread runs them one after the other."""
+    cdef pair *p = <pair *>args
+    cdef int half = team.size // 2
+    if member == 0:
+        p.team[0].size, p.team[1].size = max(1, half), max(1, team.size - half)
+    rnnf_barrier(team)
+    if team.size == 1:
+        p.work[0](p.args[0], team, 0)
+        p.work[1](p.args[1], team, 0)
+    elif member < half:
+        p.work[0](p.args[0], &p.team[0], member)
+    else:
+        p.work[1](p.args[1], &p.team[1], member - half)
+
+
+cdef class PairOp(Op):
+    """Two independent ops, as the two directions of a bidirectional layer."""
+
+    def __init__(self, Op first, Op second):
+        cdef pair *p = <pair *>calloc(1, sizeof(pair))
+        if p == NULL:
+            raise MemoryError()
+        self.args, self.work, self.record = p, pair_work, (first, second)
+        p.work[0], p.args[0] = first.work, first.args
+        p.work[1], p.args[1] = second.work, second.args
+
+    def __dealloc__(self):
+        free(self.args)
+
+
 cdef class Program:
     """Ops, bound to an arena.
 

@@ -1,0 +1,330 @@
+"""Builder: what a layer's `describe` writes into. Each method adds an op and remembers how to add its backward.
+
+Gradients flow by a tape of closures: `backward()` runs them in reverse. A tensor used twice gets both gradients summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from rnnfast import _engine
+from rnnfast._engine import Buffer, Rows
+from rnnfast.plan.params import Params, Variable
+from rnnfast.plan.plan import Plan
+
+ROW_ACTIVATIONS = ("softmax", "log_softmax")
+FIRST_KEEPING_INPUT = _engine.ACTIVATIONS.index("silu")
+
+
+@dataclass
+class Tensor:
+    """Rows of features: [rows of the map, *features].
+
+    Attributes
+    ----------
+    rows : Rows
+    features : tuple of int
+    buffer : Buffer
+    timed : bool
+        Whether the map has a time axis of the caller's.
+    outside : bool
+        Whether the buffer is the caller's full array instead of packed rows.
+    strided : bool
+        Whether the op that made it can write into the caller's full array.
+    """
+
+    rows: Rows
+    features: tuple[int, ...]
+    buffer: Buffer
+    timed: bool
+    outside: bool = False
+    strided: bool = False
+    needs_grad: bool = True
+    grad: Buffer | None = None
+    parts: list[Tensor] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return prod(self.features)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the caller's array."""
+        time = (self.rows.time,) if self.timed else ()
+        return (self.rows.batch, *time, *self.features)
+
+
+class Builder:
+    """A plan in the making.
+
+    Parameters
+    ----------
+    params : Params
+    rows : Rows
+        Of the model's input.
+    masked : bool
+        Whether lengths or a mask will be given at run time.
+    training : bool
+        Whether dropout is active.
+    gradients : bool
+        Whether a backward pass follows.
+    threads : int
+    """
+
+    def __init__(self, params: Params, rows: Rows, masked: bool, training: bool, gradients: bool, threads: int) -> None:
+        self.params, self.rows, self.masked, self.training, self.gradients = params, rows, masked, training, gradients
+        self.dtype, self.itemsize = params.dtype, 8 if params.dtype == "float64" else 4
+        self.lanes = _engine.lanes(params.dtype)
+        self.plan = Plan(params.dtype, threads)
+        self.hold = True  # what masked steps of the output show: the step before, or the pad
+        self.derived: list[tuple[Rows, str, Rows]] = []
+        self.seeds: list[tuple[Any, Buffer]] = []
+        self.state_updates: list[tuple[Any, list[Buffer]]] = []
+        self._tape: list[Callable[[], None]] = []
+
+    # -- buffers and ops -------------------------------------------------------------------------------------------------------
+
+    def buffer(self, name: str, size: int, stride: int = 0) -> Buffer:
+        """A run of the arena; it starts as zeros."""
+        made = Buffer(name, size, stride)
+        self.plan.buffers.append(made)
+        return made
+
+    def part(self, whole: Buffer, first: int) -> Buffer:
+        """Columns of another buffer's rows, from column `first`."""
+        made = Buffer(whole.name, first, whole.stride)
+        made.owner = whole
+        self.plan.buffers.append(made)
+        return made
+
+    def rows_buffer(self, name: str, rows: Rows, width: int) -> Buffer:
+        return self.buffer(name, rows.capacity * width, width)
+
+    def tensor(self, name: str, like: Tensor, features: tuple[int, ...], rows: Rows | None = None, timed: bool | None = None) -> Tensor:
+        rows = like.rows if rows is None else rows
+        buffer = self.rows_buffer(name, rows, prod(features))
+        return Tensor(rows, features, buffer, like.timed if timed is None else timed)
+
+    def op(self, kind: str, rows: Rows | None, buffers: dict[str, Buffer | None], note: str = "", segments: Any = None, **numbers: Any) -> None:
+        given = {name: buffer for name, buffer in buffers.items() if buffer is not None}
+        self.plan.ops.append(_engine.RowOp(kind, self.dtype, rows, given, numbers, segments))
+        self.plan.lines.append(f"{kind:<16}{note}")
+
+    def derive(self, rows: Rows, how: str, parent: Rows) -> Rows:
+        """A map that follows another; how names its method."""
+        getattr(rows, how)(parent)
+        self.derived.append((rows, how, parent))
+        return rows
+
+    def batch_rows(self, rows: Rows) -> Rows:
+        """The map of one row a sequence."""
+        return self.derive(Rows(rows.batch, 1), "set_batch_of", rows)
+
+    # -- gradients -------------------------------------------------------------------------------------------------------------
+
+    def on_backward(self, step: Callable[[], None]) -> None:
+        if self.gradients:
+            self._tape.append(step)
+
+    def backward(self) -> None:
+        """Add the ops of the backward pass; the outputs' `grad` buffers are set."""
+        for step in reversed(self._tape):
+            step()
+
+    def give(self, x: Tensor, produce: Callable[[Buffer], None]) -> None:
+        """Let `produce` write a gradient of x, which is added to what x has already."""
+        if not x.needs_grad:
+            return
+        target = self.rows_buffer(f"d {x.buffer.name}", x.rows, x.width)
+        produce(target)
+        if x.grad is None:
+            x.grad = target
+        else:
+            self.op("accumulate", x.rows, {"dx": x.grad, "dy": target}, n=x.width)
+
+    def same_layout(self, x: Tensor) -> bool:
+        """Whether packed rows lie as the caller's array does."""
+        return not self.masked and (x.rows.batch == 1 or x.rows.time == 1)
+
+    # -- row-wise ops ----------------------------------------------------------------------------------------------------------
+
+    def packed(self, x: Tensor) -> Tensor:
+        """x as packed rows."""
+        if not x.outside:
+            return x
+        if self.same_layout(x):
+            x.outside = False
+            return x
+        made = self.tensor(f"{x.buffer.name} rows", x, x.features)
+        made.needs_grad = x.needs_grad
+        self.op("gather", x.rows, {"x": x.buffer, "y": made.buffer}, x.buffer.name, n=x.width)
+        x.parts.append(made)  # the caller's gradient is this one's, unpacked
+        return made
+
+    def dense(self, x: Tensor, kernel: Variable, bias: Variable | None, activation: str) -> Tensor:
+        """y = activation(x . kernel + bias) on the last axis."""
+        x = self.packed(x)
+        inputs, outputs = kernel.shape
+        act = _engine.ACTIVATIONS.index(activation)
+        rows = self._flat_rows(x, inputs)
+        y = self.tensor(kernel.path, x, (*x.features[:-1], outputs))
+        keeps_input = self.gradients and FIRST_KEEPING_INPUT <= act < _engine.ACTIVATIONS.index("softmax")
+        kept = self.rows_buffer("before activation", x.rows, y.width) if keeps_input else None
+        panels = self.params.panels(kernel, (inputs, outputs, 1), (0,))
+        bias_panels = self.params.panels(bias, (1, outputs, 1), (0,)) if bias else None
+        views = {"x": self._narrow(x.buffer, inputs), "y": self._narrow(y.buffer, outputs), "kept": kept and self._narrow(kept, outputs)}
+        self.op("dense", rows, {**views, "kernel": panels, "bias": bias_panels}, f"{inputs} -> {outputs} {activation}", n=inputs, m=outputs, act=act)
+
+        def back() -> None:
+            padded = -(-outputs // self.lanes) * self.lanes
+            scratch_size = 128 * (inputs + 8)
+            numbers = {"n": inputs, "m": outputs, "act": act}
+            work = self.buffer("d before activation", rows.capacity * padded, padded)
+            buffers = {
+                **views, "dy": self._narrow(y.grad, outputs), "work": work, "kernel": self.params.panels(kernel, (inputs, outputs, 1), (0,), transposed=True),
+                "dkernel": self.params.operand(kernel, True), "dbias": self.params.operand(bias, True) if bias else None,
+                "slot0": self.buffer("scratch", scratch_size * self.plan.threads, scratch_size),
+            }  # fmt: skip
+            if x.needs_grad:
+                self.give(x, lambda dx: self.op("dense_back", rows, {**buffers, "dx": self._narrow(dx, inputs)}, f"{outputs} -> {inputs}", **numbers))
+            else:
+                self.op("dense_back", rows, buffers, f"{outputs} -> {inputs}", **numbers)
+
+        self.on_backward(back)
+        return y
+
+    def _narrow(self, buffer: Buffer | None, width: int) -> Buffer:
+        """The same memory as rows of `width`: features of rank 2 and more are rows of their last axis."""
+        assert buffer is not None
+        if buffer.stride == width:
+            return buffer
+        narrow = Buffer(buffer.name, 0, width)
+        narrow.owner = buffer
+        self.plan.buffers.append(narrow)
+        return narrow
+
+    def _flat_rows(self, x: Tensor, width: int) -> Rows:
+        """A map whose rows are runs of `width` of x's values."""
+        return x.rows if width == x.width else self.derive(Rows(1, x.rows.capacity * (x.width // width)), "set_parts_of", x.rows)
+
+    def activation(self, x: Tensor, name: str) -> Tensor:
+        """y = f(x)."""
+        if name == "linear":
+            return x
+        x = self.packed(x)
+        act, width = _engine.ACTIVATIONS.index(name), x.features[-1] if name in ROW_ACTIVATIONS else x.width
+        rows = self._flat_rows(x, width)
+        y = self.tensor(name, x, x.features)
+        views = {"x": self._narrow(x.buffer, width), "y": self._narrow(y.buffer, width)}
+        self.op("activation", rows, views, name, n=width, act=act)
+        self.on_backward(
+            lambda: self.give(
+                x, lambda dx: self.op("activation_back", rows, {**views, "dy": self._narrow(y.grad, width), "dx": self._narrow(dx, width)}, name, n=width, act=act)
+            )
+        )
+        return y
+
+    def embedding(self, tokens: Tensor, table: Variable) -> Tensor:
+        """y = table[tokens]."""
+        vocabulary, width = table.shape
+        y = self.tensor(table.path, tokens, (width,))
+        buffers = {"tokens": tokens.buffer, "y": y.buffer}
+        self.op("embed", y.rows, {**buffers, "kernel": self.params.operand(table)}, f"{vocabulary} x {width}", n=width)
+        self.on_backward(
+            lambda: self.op("embed_back", y.rows, {"tokens": tokens.buffer, "dy": y.grad, "dkernel": self.params.operand(table, True)}, n=width, m=vocabulary)
+        )
+        return y
+
+    def dropout(self, x: Tensor, rate: float, seeds: Any, over_time: bool = False) -> Tensor:
+        """Inverted dropout with noise of a fresh seed each run; over_time drops the same features at all steps."""
+        if not self.training or rate == 0:
+            return x
+        x = self.packed(x)
+        seed = self.buffer("seed", 16)
+        self.seeds.append((seeds, seed))
+        y = self.tensor("dropout", x, x.features)
+        numbers = {"n": x.width, "rate": rate, "kind": int(over_time)}
+        self.op("dropout", x.rows, {"x": x.buffer, "y": y.buffer, "seed": seed}, f"rate {rate}", **numbers)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("dropout", x.rows, {"x": y.grad, "y": dx, "seed": seed}, f"rate {rate}", **numbers)))
+        return y
+
+    def normalize(self, x: Tensor, gamma: Variable | None, beta: Variable | None, epsilon: float, width: int) -> Tensor:
+        """Layer normalisation over the last `width` values of a row."""
+        x = self.packed(x)
+        y = self.tensor("normalize", x, x.features)
+        rows = self._flat_rows(x, width)
+        kept = self.buffer("mean and deviation", rows.capacity * 4)
+        views = {"x": self._narrow(x.buffer, width), "y": self._narrow(y.buffer, width), "kept": kept}
+        weights = {"kernel": self.params.operand(gamma) if gamma else None, "bias": self.params.operand(beta) if beta else None}
+        self.op("normalize", rows, {**views, **weights}, n=width, rate=epsilon)
+
+        def back() -> None:
+            grads = {"dkernel": self.params.operand(gamma, True) if gamma else None, "dbias": self.params.operand(beta, True) if beta else None}
+            dx = self.rows_buffer("d normalize", x.rows, x.width)
+            self.op("normalize_back", rows, {**views, **weights, **grads, "dy": self._narrow(y.grad, width), "dx": self._narrow(dx, width)}, n=width)
+            self.give(x, lambda target: self.op("accumulate", x.rows, {"dx": target, "dy": dx}, n=x.width))
+
+        self.on_backward(back)
+        return y
+
+    def pool(self, x: Tensor, kind: str) -> Tensor:
+        """Mean or maximum over valid steps."""
+        x = self.packed(x)
+        y = self.tensor(kind, x, x.features, self.batch_rows(x.rows), timed=False)
+        which = {"mean": 0, "maximum": 1}[kind]
+        self.op("pool", x.rows, {"x": x.buffer, "y": y.buffer}, kind, n=x.width, kind=which)
+
+        def back() -> None:
+            work = self.rows_buffer("ties", y.rows, x.width)
+            buffers = {"x": x.buffer, "y": y.buffer, "dy": y.grad, "work": work}
+            self.give(x, lambda dx: self.op("pool_back", x.rows, {**buffers, "dx": dx}, kind, n=x.width, kind=which))
+
+        self.on_backward(back)
+        return y
+
+    def roll(self, x: Tensor, time: int, features: tuple[int, ...]) -> Tensor:
+        """Rows of one vector become sequences: of that vector again and again, or of its `time` parts."""
+        x = self.packed(x)
+        parts = time if prod(features) != x.width else 1
+        rows = self.derive(Rows(x.rows.batch, time), "set_repeat_of", x.rows)
+        y = self.tensor("sequence", x, features, rows, timed=True)
+        self.op("repeat", rows, {"x": x.buffer, "y": y.buffer}, f"{time} steps", n=y.width, m=parts)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("repeat_back", rows, {"dx": dx, "dy": y.grad}, n=y.width, m=parts)))
+        return y
+
+    def unroll(self, x: Tensor) -> Tensor:
+        """Sequences become one vector a row; a masked step gives what it shows."""
+        x = self.packed(x)
+        y = self.tensor("flat", x, (x.rows.time * x.width,), self.batch_rows(x.rows), timed=False)
+        self.op("scatter", x.rows, {"x": x.buffer, "y": y.buffer}, "to rows", n=x.width, kind=1)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("scatter_back", x.rows, {"dx": dx, "dy": y.grad}, n=x.width, kind=1)))
+        return y
+
+    def merge(self, a: Tensor, b: Tensor, mode: str) -> Tensor:
+        """Sum, product or mean of two tensors of one shape."""
+        kind = {"sum": 0, "mul": 1, "ave": 2}[mode]
+        y = self.tensor(mode, a, a.features)
+        views = {"x": a.buffer, "kept": b.buffer}
+        self.op("merge", a.rows, {**views, "y": y.buffer}, mode, n=a.width, kind=kind)
+
+        def back() -> None:
+            da, db = (self.rows_buffer(f"d {t.buffer.name}", t.rows, t.width) for t in (a, b))
+            self.op("merge_back", a.rows, {**views, "dy": y.grad, "dx": da, "work": db}, mode, n=a.width, kind=kind)
+            a.grad, b.grad = da, db
+
+        self.on_backward(back)
+        return y
+
+    def output(self, x: Tensor, name: str) -> Buffer:
+        """The caller's array of a result."""
+        free = not self.masked and not self.gradients and x.buffer.owner is None and x.buffer in self.plan.buffers
+        if free and (x.strided or self.same_layout(x)):
+            self.plan.buffers.remove(x.buffer)  # its op writes into the caller's memory
+            return x.buffer
+        target = Buffer(name, 0, x.width)
+        x = self.packed(x)
+        self.op("scatter", x.rows, {"x": x.buffer, "y": target}, name, n=x.width, kind=0)
+        return target
