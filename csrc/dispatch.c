@@ -1,9 +1,6 @@
-/* Which tables this build has, which of them this CPU and its operating system can run, and the floating-point mode of a thread. */
+/* Which tables this build has, and which of them this CPU and its operating system can run. */
 #include "rnnf.h"
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #define TABLES(isa) extern const rnnf_kernels rnnf_f32_##isa, rnnf_f64_##isa;
 TABLES(generic)
@@ -35,32 +32,4 @@ int rnnf_cpu_supports(const char *isa) {
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 #endif
     return !strcmp(isa, "generic") || !strcmp(isa, "neon");
-}
-
-#define FLUSH_X86 0x8040u /* MXCSR: flush to zero, denormals are zero */
-#define FLUSH_ARM (1u << 24)
-
-uint32_t rnnf_float_mode_enter(void) {
-#if defined(__x86_64__)
-    const uint32_t mode = _mm_getcsr();
-    _mm_setcsr(mode | FLUSH_X86);
-    return mode;
-#elif defined(__aarch64__)
-    uint64_t mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode | FLUSH_ARM));
-    return (uint32_t)mode;
-#else
-    return 0;
-#endif
-}
-
-void rnnf_float_mode_leave(uint32_t mode) {
-#if defined(__x86_64__)
-    _mm_setcsr((_mm_getcsr() & ~FLUSH_X86) | (mode & FLUSH_X86));
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)mode));
-#else
-    (void)mode;
-#endif
 }

@@ -114,14 +114,14 @@ typedef struct {
 
 enum { UPDATE_sgd, UPDATE_rmsprop, UPDATE_adam, UPDATE_nadam, UPDATE_adagrad, UPDATE_COUNT };
 
-/* One optimizer step over elements [i0, i1). scale multiplies the gradient first; clip (if > 0) bounds it. */
+/* One optimizer step over elements [i0, i1). clip, if positive, bounds each gradient first. */
 typedef struct {
     int kind;
     const double *scalars;
     void *w;
     const void *g;
     void *slot[3];
-    double scale, clip;
+    double clip;
 } rnnf_update;
 
 typedef struct {
@@ -140,6 +140,7 @@ typedef struct {
     double (*loss)(const rnnf_loss *, int64_t r0, int64_t r1);
     void (*update)(const rnnf_update *, int64_t i0, int64_t i1);
     double (*sum_squares)(const void *x, int64_t n);
+    double (*penalize)(const void *w, void *g, double l1, double l2, int64_t n);
     void (*add)(void *y, const void *x, int64_t n);
     void (*multiply)(void *y, const void *x, const void *m, int64_t n);
     void (*scale)(void *y, const void *x, double factor, int64_t n);
@@ -160,6 +161,4 @@ typedef struct {
 extern const rnnf_tables rnnf_available[];
 int rnnf_cpu_supports(const char *isa);
 
-uint32_t rnnf_float_mode_enter(void); /* flush subnormals; returns the caller's mode */
-void rnnf_float_mode_leave(uint32_t mode);
 #endif

@@ -39,6 +39,7 @@ const rnnf_kernels V(rnnf) = {
     .loss = V(loss),
     .update = V(update),
     .sum_squares = V(sum_squares),
+    .penalize = V(penalize),
     .add = V(add),
     .multiply = V(multiply),
     .scale = V(scale),

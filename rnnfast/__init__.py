@@ -1,1 +1,35 @@
-"""Recurrent networks on CPUs."""
+"""Recurrent networks on CPUs.
+
+Layers with Keras' names, trained and run by a native engine::
+
+    models -> layers -> plan -> _engine -> csrc
+
+A model's layers describe themselves to a plan, a flat list of ops over one arena of memory; the engine runs it in one call on all cores.
+"""
+
+from rnnfast import activations, config, constraints, initializers, layers, losses, optimizers, regularizers, schedules, utils
+from rnnfast._engine import get_num_threads, set_num_threads
+from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
+from rnnfast.layers import Input
+
+__version__ = "0.1.0"
+__all__ = [
+    "FormatError",
+    "Input",
+    "NotBuiltError",
+    "ShapeError",
+    "UnsupportedISAError",
+    "__version__",
+    "activations",
+    "config",
+    "constraints",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "losses",
+    "optimizers",
+    "regularizers",
+    "schedules",
+    "set_num_threads",
+    "utils",
+]

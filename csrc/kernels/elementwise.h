@@ -21,6 +21,18 @@ static double V(sum_squares)(const void *x_, int64_t n) {
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
+/* l1 sum |w| + l2 sum w^2, in float64; g += its gradient unless it is NULL. */
+static double V(penalize)(const void *w_, void *g_, double l1, double l2, int64_t n) {
+    const real *w = w_;
+    real *g = g_;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += l1 * fabs((double)w[i]) + l2 * w[i] * w[i];
+        if (g) g[i] += (real)(l1 * ((w[i] > 0) - (w[i] < 0)) + 2 * l2 * w[i]);
+    }
+    return sum;
+}
+
 /* softmax: y = exp(x - max) / sum; log_softmax: y = x - max - log(sum). y may equal x. */
 static void V(row_activate)(int act, const void *x_, void *y_, int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; r++) {

@@ -86,7 +86,7 @@ cdef extern from "rnnf.h" nogil:
         void *w
         const void *g
         void *slot[3]
-        double scale, clip
+        double clip
 
     ctypedef struct rnnf_kernels:
         const char *isa
@@ -105,6 +105,7 @@ cdef extern from "rnnf.h" nogil:
         double (*loss)(const rnnf_loss *, int64_t r0, int64_t r1) noexcept nogil
         void (*update)(const rnnf_update *, int64_t i0, int64_t i1) noexcept nogil
         double (*sum_squares)(const void *x, int64_t n) noexcept nogil
+        double (*penalize)(const void *w, void *g, double l1, double l2, int64_t n) noexcept nogil
         void (*add)(void *y, const void *x, int64_t n) noexcept nogil
         void (*multiply)(void *y, const void *x, const void *m, int64_t n) noexcept nogil
         void (*scale)(void *y, const void *x, double factor, int64_t n) noexcept nogil
@@ -123,11 +124,14 @@ cdef extern from "rnnf.h" nogil:
 
     const rnnf_tables rnnf_available[]
     int rnnf_cpu_supports(const char *isa)
-    uint32_t rnnf_float_mode_enter()
-    void rnnf_float_mode_leave(uint32_t mode)
 
 
 cdef extern from "team.h" nogil:
     ctypedef struct rnnf_team:
         int size, arrived, passed
     void rnnf_barrier(rnnf_team *team)
+
+
+cdef extern from "float_mode.h" nogil:
+    uint32_t rnnf_float_mode_enter()
+    void rnnf_float_mode_leave(uint32_t mode)

@@ -9,6 +9,7 @@ cimport numpy as cnp
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from rnnfast._engine.buffers cimport Buffer, Op, op_work
 from rnnfast._engine.kernels cimport rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_team
@@ -135,7 +136,7 @@ cdef class Program:
     cdef readonly list ops
     cdef readonly object arena
     cdef readonly int team_size
-    cdef object lock
+    cdef readonly object lock
     # the direct path: one array in, one array out, no masks
     cdef Buffer source
     cdef Buffer target
@@ -189,11 +190,10 @@ cdef class Program:
         with nogil:
             self.launch()
 
-    def acquire(self):
-        return self.lock.acquire(False)
-
-    def release(self):
-        self.lock.release()
+    def write(self, Buffer buffer, array):
+        """Copy an array's bytes to the start of a buffer."""
+        cdef const unsigned char[::1] source = array.view(np.uint8)
+        memcpy(buffer.view.data, &source[0], source.shape[0])
 
     def set_direct(self, Buffer source, Buffer target, tuple source_shape, tuple target_shape, str dtype):
         """Let `call` take an array of source_shape to a new one of target_shape."""

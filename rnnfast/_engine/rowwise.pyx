@@ -18,7 +18,6 @@ from rnnfast._engine.kernels cimport (
 ctypedef struct task:
     const rnnf_kernels *k
     const rows_map *rows
-    const rows_map *to      # the other map of an op that changes it
     operand *x
     operand *y
     operand *kept
@@ -356,13 +355,26 @@ cdef void merge_back(void *args, rnnf_team *team, int member) noexcept nogil:
         a.k.scale(row_of(a, a.work, begin), row_of(a, a.dy, begin), 0.5 if a.kind == 2 else 1.0, n)
 
 
-cdef void split_concat(void *args, rnnf_team *team, int member) noexcept nogil:
-    """dx = columns [m, m + n) of dy: the gradient of a part of a concatenation."""
+cdef void copy(void *args, rnnf_team *team, int member) noexcept nogil:
+    """y = x, n features; strides may differ."""
     cdef task *a = <task *>args
     cdef int64_t i, begin, end
     share(all_rows(a), team, member, 1, &begin, &end)
     for i in range(begin, end):
-        memcpy(row_of(a, a.dx, i), row_of(a, a.dy, i) + a.m * a.k.itemsize, a.n * a.k.itemsize)
+        memcpy(row_of(a, a.y, i), row_of(a, a.x, i), a.n * a.k.itemsize)
+
+
+cdef void flip(void *args, rnnf_team *team, int member) noexcept nogil:
+    """y[step] = x[length - 1 - step] of each row; pads stay."""
+    cdef task *a = <task *>args
+    cdef int64_t r, t, length, begin, end, bytes = a.n * a.k.itemsize
+    share(a.rows.batch, team, member, 1, &begin, &end)
+    for r in range(begin, end):
+        length = length_of(a.rows, r)
+        for t in range(length):
+            memcpy(row_of(a, a.y, a.rows.offset[t] + r), row_of(a, a.x, a.rows.offset[length - 1 - t] + r), bytes)
+        if a.rows.pads:
+            memcpy(row_of(a, a.y, a.rows.count + r), row_of(a, a.x, a.rows.count + r), bytes)
 
 
 cdef void accumulate(void *args, rnnf_team *team, int member) noexcept nogil:
@@ -398,6 +410,13 @@ cdef void loss(void *args, rnnf_team *team, int member) noexcept nogil:
             memset(row_of(a, a.dx, rows), 0, a.rows.pads * a.n * a.k.itemsize)
 
 
+cdef void penalty(void *args, rnnf_team *team, int member) noexcept nogil:
+    """result[0] += l1 sum|x| + l2 sum x^2 (loss.parameter holds l1, l2); dx, if there, += its gradient. n values."""
+    cdef task *a = <task *>args
+    if member == 0:
+        (<double *>a.result.data)[0] += a.k.penalize(a.x.data, a.dx.data if a.dx != NULL else NULL, a.loss.parameter[0], a.loss.parameter[1], a.n)
+
+
 cdef void clip(void *args, rnnf_team *team, int member) noexcept nogil:
     """result[0] = norm of the whole gradient dx; by kind: 1 scales it to at most `rate`, 2 does so for each segment, 0 only measures. work: float64, one a segment."""
     cdef task *a = <task *>args
@@ -427,7 +446,7 @@ cdef void update(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef int64_t begin, end
     cdef int i
     memset(&g, 0, sizeof(g))
-    g.kind, g.scalars, g.w, g.g, g.scale, g.clip = a.kind, <double *>a.bias.data, a.kernel.data, a.dkernel.data, 1.0, a.rate
+    g.kind, g.scalars, g.w, g.g, g.clip = a.kind, <double *>a.bias.data, a.kernel.data, a.dkernel.data, a.rate
     for i in range(3):
         g.slot[i] = a.slot[i].data if a.slot[i] != NULL else NULL
     share(a.n, team, member, 64, &begin, &end)
@@ -457,9 +476,11 @@ register("repeat", repeat)
 register("repeat_back", repeat_back)
 register("merge", merge)
 register("merge_back", merge_back)
-register("split_concat", split_concat)
+register("copy", copy)
+register("flip", flip)
 register("accumulate", accumulate)
 register("loss", loss)
+register("penalty", penalty)
 register("clip", clip)
 register("update", update)
 

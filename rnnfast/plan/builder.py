@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from rnnfast import _engine
 from rnnfast._engine import Buffer, Rows
+from rnnfast.errors import ShapeError
 from rnnfast.plan.params import Params, Variable
 from rnnfast.plan.plan import Plan
 
@@ -82,7 +85,7 @@ class Builder:
         self.hold = True  # what masked steps of the output show: the step before, or the pad
         self.derived: list[tuple[Rows, str, Rows]] = []
         self.seeds: list[tuple[Any, Buffer]] = []
-        self.state_updates: list[tuple[Any, list[Buffer]]] = []
+        self.streaming: dict[str, list[np.ndarray]] | None = None  # of a stream: the states of its layers, by name
         self._tape: list[Callable[[], None]] = []
 
     # -- buffers and ops -------------------------------------------------------------------------------------------------------
@@ -108,10 +111,10 @@ class Builder:
         buffer = self.rows_buffer(name, rows, prod(features))
         return Tensor(rows, features, buffer, like.timed if timed is None else timed)
 
-    def op(self, kind: str, rows: Rows | None, buffers: dict[str, Buffer | None], note: str = "", segments: Any = None, **numbers: Any) -> None:
-        given = {name: buffer for name, buffer in buffers.items() if buffer is not None}
-        self.plan.ops.append(_engine.RowOp(kind, self.dtype, rows, given, numbers, segments))
-        self.plan.lines.append(f"{kind:<16}{note}")
+    def op(self, name: str, rows: Rows | None, buffers: dict[str, Buffer | None], note: str = "", segments: Any = None, /, **numbers: Any) -> None:
+        given = {field: buffer for field, buffer in buffers.items() if buffer is not None}
+        self.plan.ops.append(_engine.RowOp(name, self.dtype, rows, given, numbers, segments))
+        self.plan.lines.append(f"{name:<16}{note}")
 
     def derive(self, rows: Rows, how: str, parent: Rows) -> Rows:
         """A map that follows another; how names its method."""
@@ -317,6 +320,108 @@ class Builder:
 
         self.on_backward(back)
         return y
+
+    def flip(self, x: Tensor) -> Tensor:
+        """Valid steps of each row in reverse order."""
+        x = self.packed(x)
+        y = self.tensor("flip", x, x.features)
+        self.op("flip", x.rows, {"x": x.buffer, "y": y.buffer}, n=x.width)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("flip", x.rows, {"x": y.grad, "y": dx}, n=x.width)))
+        return y
+
+    def concat(self, parts: list[Tensor]) -> Tensor:
+        """Tensors side by side on the last axis."""
+        y = self.tensor("concat", parts[0], (sum(t.width for t in parts),))
+        column = 0
+        for x in parts:
+            self.op("copy", x.rows, {"x": x.buffer, "y": self.part(y.buffer, column)}, n=x.width)
+            self._concat_back(x, y, column)
+            column += x.width
+        return y
+
+    def _concat_back(self, x: Tensor, y: Tensor, column: int) -> None:
+        def back() -> None:
+            assert y.grad is not None
+            part = self.part(y.grad, column)
+            self.give(x, lambda dx: self.op("copy", x.rows, {"x": part, "y": dx}, n=x.width))
+
+        self.on_backward(back)
+
+    # -- the same memory under another shape -----------------------------------------------------------------------------------
+
+    def alias(self, x: Tensor, rows: Rows, features: tuple[int, ...], timed: bool) -> Tensor:
+        """x's packed rows read as another tensor; gradients pass through."""
+        y = Tensor(rows, features, x.buffer, timed, needs_grad=x.needs_grad)
+        self.on_backward(lambda: self.hand_over(x, y.grad))
+        return y
+
+    def hand_over(self, x: Tensor, gradient: Buffer | None) -> None:
+        """Give x a gradient that already stands in a buffer."""
+        if gradient is None:
+            return
+        if x.grad is None:
+            x.grad = gradient
+        else:
+            self.op("accumulate", x.rows, {"dx": x.grad, "dy": gradient}, n=x.width)
+
+    def reshaped(self, x: Tensor, features: tuple[int, ...]) -> Tensor:
+        """Other features of the same size."""
+        x = self.packed(x)
+        return self.alias(x, x.rows, features, x.timed)
+
+    def each_step(self, x: Tensor, describe: Callable[[Builder, Tensor], Tensor], nested: bool) -> Tensor:
+        """Apply a layer to every packed row as if it were a row of a batch."""
+        x = self.packed(x)
+        if not nested:
+            y = describe(self, self.alias(x, x.rows, x.features, timed=False))
+            return self.alias(y, x.rows, y.features, timed=True)
+        if self.masked:
+            raise ValueError("TimeDistributed: a mask or lengths cannot be combined with inputs of rank 4 and more.")
+        steps = self.alias(x, Rows(x.rows.count, 1), x.features, timed=False)
+        y = describe(self, self.roll(steps, x.features[0], x.features[1:]))
+        features = (y.rows.time, *y.features) if y.timed else y.features
+        return self.alias(self.unroll(y) if y.timed else y, x.rows, features, timed=True)
+
+    # -- states ----------------------------------------------------------------------------------------------------------------
+
+    def outside_state(self, name: str, units: int) -> tuple[Buffer, Tensor]:
+        """A state [batch, units] that the caller gives: its buffer, and the tensor in this plan's order."""
+        outside = Tensor(self.rows, (units,), Buffer(name, 0, units), timed=False, outside=True)
+        rows = self.batch_rows(self.rows)
+        outside.rows = rows
+        return outside.buffer, self.packed(outside)
+
+    def carried_states(self, layer: Any) -> list[Tensor]:
+        """Where a stateful layer goes on from."""
+        if self.streaming is not None:
+            return self._states_at(layer, self.streaming[layer.name])
+        if not layer.stateful:
+            return []
+        if layer.state_values is None:
+            layer.state_values = [np.zeros((self.rows.batch, layer.units), self.dtype) for _ in range(layer.states)]
+        if layer.state_values[0].shape[0] != self.rows.batch:
+            raise ShapeError(
+                f"{type(layer).__name__} '{layer.name}': a stateful layer keeps the states of {layer.state_values[0].shape[0]} rows, got a batch of {self.rows.batch}. "
+                "Call reset_states() after setting state_values to None to change the batch."
+            )
+        return self._states_at(layer, layer.state_values)
+
+    def _states_at(self, layer: Any, arrays: list[np.ndarray]) -> list[Tensor]:
+        states = []
+        for i, values in enumerate(arrays):
+            buffer, state = self.outside_state(f"{layer.name} state {i}", layer.units)
+            buffer.point(values.ctypes.data, layer.units)
+            state.needs_grad = False
+            states.append(state)
+        return states
+
+    def carry_states(self, layer: Any, states: list[Tensor]) -> None:
+        """Keep a stateful layer's final states."""
+        arrays = layer.state_values if self.streaming is None else self.streaming[layer.name]
+        for state, values in zip(states, arrays, strict=True):
+            target = Buffer("carried", 0, layer.units)
+            target.point(values.ctypes.data, layer.units)
+            self.op("scatter", state.rows, {"x": state.buffer, "y": target}, f"{layer.name} state", n=layer.units, kind=0)
 
     def output(self, x: Tensor, name: str) -> Buffer:
         """The caller's array of a result."""

@@ -210,16 +210,6 @@ def _backward(b: Builder, x: Tensor, layers: list[_Layer], whole: Tensor | None,
         column += layer.d.units
     _add(b, [layer.op(backward=True) for layer in layers], [layer.line("through time") for layer in layers])
     for layer in layers:
-        _hand_over(b, x, layer.buffers.get("dx"))
+        b.hand_over(x, layer.buffers.get("dx"))
         for i, state in enumerate(layer.d.initial):
-            _hand_over(b, state, layer.buffers.get(f"dstate_in{i}"))
-
-
-def _hand_over(b: Builder, x: Tensor, dx: Buffer | None) -> None:
-    """Give x a gradient that already stands in a buffer."""
-    if dx is None:
-        return
-    if x.grad is None:
-        x.grad = dx
-    else:
-        b.op("accumulate", x.rows, {"dx": x.grad, "dy": dx}, n=x.width)
+            b.hand_over(state, layer.buffers.get(f"dstate_in{i}"))
