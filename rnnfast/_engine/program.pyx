@@ -145,7 +145,7 @@ cdef class Program:
     cdef int type_number
     cdef cnp.npy_intp source_shape[4]
     cdef cnp.npy_intp target_shape[4]
-    cdef bint direct
+    cdef readonly bint direct
 
     def __init__(self, list ops, list buffers, size_t arena_bytes, int team_size):
         cdef Op op
@@ -194,6 +194,13 @@ cdef class Program:
         """Copy an array's bytes to the start of a buffer."""
         cdef const unsigned char[::1] source = array.view(np.uint8)
         memcpy(buffer.view.data, &source[0], source.shape[0])
+
+    def read(self, Buffer buffer, int count):
+        """A copy of the first bytes of a buffer."""
+        result = np.empty(count, np.uint8)
+        cdef unsigned char[::1] target = result
+        memcpy(&target[0], buffer.view.data, count)
+        return result
 
     def set_direct(self, Buffer source, Buffer target, tuple source_shape, tuple target_shape, str dtype):
         """Let `call` take an array of source_shape to a new one of target_shape."""

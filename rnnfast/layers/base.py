@@ -129,6 +129,10 @@ class Layer:
         """Add this layer's ops to a plan and return its output."""
         raise NotImplementedError
 
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the (first) output for an input shape, None where it may vary."""
+        return shape
+
     def compute_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
         """The mask [B, T] that this layer makes of its input, for layers that make one."""
         return mask

@@ -107,6 +107,9 @@ class Dense(Layer):
         if self.use_bias:
             self.bias = self.add_weight((self.units,), "bias", self.bias_initializer, self.bias_regularizer, self.bias_constraint)
 
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*shape[:-1], self.units)
+
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return b.dense(x, self.kernel, self.bias, self.activation)
 
@@ -160,6 +163,9 @@ class Embedding(Layer):
         """Raise if a token is outside the table."""
         if x.size and (x.min() < 0 or x.max() >= self.input_dim):
             raise ValueError(f"Embedding '{self.name}': tokens must be in [0, {self.input_dim}), got values from {x.min()} to {x.max()}.")
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*shape, self.output_dim)
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         b.hold = False
@@ -328,6 +334,9 @@ class RepeatVector(Layer):
     def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
         return f"input must have shape (B, F), got (B, T, {', '.join(map(str, features))})" if timed or len(features) != 1 else None
 
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], self.n, *shape[1:])
+
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return b.roll(x, self.n, x.features)
 
@@ -338,6 +347,10 @@ class RepeatVector(Layer):
 @register
 class Flatten(Layer):
     """All axes but the first as one: [B, T, F] becomes [B, T F]."""
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        rest = shape[1:]
+        return (shape[0], None if None in rest else prod(n for n in rest if n is not None))
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return b.unroll(x) if x.timed else b.reshaped(x, (x.width,))
@@ -356,6 +369,11 @@ class Reshape(Layer):
     def __init__(self, target_shape: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.target_shape = tuple(int(n) for n in target_shape)
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        size = None if None in shape[1:] else prod(n for n in shape[1:] if n is not None)
+        rest = prod(n for n in self.target_shape if n != -1)
+        return (shape[0], *(n if n != -1 else size // rest if size else None for n in self.target_shape))
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         size = (x.rows.time if x.timed else 1) * x.width
@@ -379,6 +397,9 @@ class _Pooling(Layer):
         if data_format not in (None, "channels_last"):
             raise ValueError(f"{type(self).__name__} '{self.name}': data_format must be 'channels_last', got {data_format!r}.")
         self.keepdims = bool(keepdims)
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], 1, *shape[2:]) if self.keepdims else (shape[0], *shape[2:])
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         y = b.pool(x, self.kind)

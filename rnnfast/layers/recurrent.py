@@ -94,6 +94,9 @@ class Recurrent(Layer):
             self.go_backwards or backwards, self.zero_output_for_mask, initial,
         )  # fmt: skip
 
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], shape[1], self.units) if self.return_sequences else (shape[0], self.units)
+
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return self.describe_states(b, x, [])[0]
 

@@ -200,6 +200,11 @@ class Runner:
         self.execute(bound, x, valid, initial, outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
+    def direct_program(self, x: np.ndarray) -> Any:
+        """The program whose `call` takes x's shape straight to a result, or None."""
+        bound = self.bounds.get(("predict", x.shape, False, False, 0, _engine.get_num_threads()))
+        return bound.program if bound is not None and bound.program.direct else None
+
     def check_states(self, x: np.ndarray, initial_state: Any) -> list[np.ndarray]:
         """Initial states as contiguous arrays [B, H]."""
         if initial_state is None:

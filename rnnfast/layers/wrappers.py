@@ -75,6 +75,11 @@ class Bidirectional(Layer):
                 variable.path = f"{self.name}/{layer.name}/{variable.name}"
         self.weights = [*self.forward_layer.weights, *self.backward_layer.weights]
 
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        first = self.forward_layer.output_shape(shape)
+        width = self.forward_layer.units + self.backward_layer.units if self.merge_mode == "concat" else self.forward_layer.units
+        return (*first[:-1], width)
+
     def describe(self, b: Builder, x: Tensor) -> Any:
         return self.describe_states(b, x, [])[0]
 
@@ -155,6 +160,10 @@ class TimeDistributed(Layer):
         for variable in self.layer.weights:
             variable.path = f"{self.name}/{variable.path}"
         self.weights = self.layer.weights
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        inner = self.layer.output_shape((None, *shape[2:]))
+        return (shape[0], shape[1], *inner[1:])
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return b.each_step(x, self.layer.describe, len(x.features) > 1)

@@ -170,9 +170,14 @@ class Params:
         """An op that packs all panels asked for so far."""
         return _engine.PackOp(self.dtype, self.buffer, list(self._jobs))
 
+    @property
+    def stale(self) -> bool:
+        """Whether the panels are older than the numbers."""
+        return self._packed_version != self.version
+
     def pack(self, team_size: int) -> None:
         """Bring the panels up to date with the numbers."""
-        if self._packed_version != self.version:
+        if self.stale:
             if self._pack is None:
                 self._pack = _engine.Program([self.pack_op()], [], 0, team_size)
             self._packed_version = self.version
