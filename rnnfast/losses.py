@@ -100,10 +100,10 @@ class Loss:
         """Return c, broadcastable to values v of `shape`, so that the reduced loss is ``sum(c * v)``."""
         weights = np.ones((1,) * len(shape))
         if sample_weight is not None:
-            weights = _expand(self.name, "sample_weight", np.asarray(sample_weight, np.float64), shape)
+            weights = expand_weights(self.name, "sample_weight", np.asarray(sample_weight, np.float64), shape)
         size, divisor = float(np.prod(shape)), 1.0
         if mask is not None:
-            mask = _expand(self.name, "mask", np.asarray(mask, bool), shape)
+            mask = expand_weights(self.name, "mask", np.asarray(mask, bool), shape)
             weights = weights * mask
             size *= mask.sum() / max(mask.size, 1)
         if self.reduction in ("sum_over_batch_size", "mean"):
@@ -378,7 +378,7 @@ class SparseCategoricalCrossentropy(Loss):
         if self.ignore_class is None:
             return mask
         kept = y_true != self.ignore_class
-        return kept if mask is None else kept & _expand(self.name, "mask", np.asarray(mask, bool), kept.shape)
+        return kept if mask is None else kept & expand_weights(self.name, "mask", np.asarray(mask, bool), kept.shape)
 
     def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         ignored = np.zeros(y_true.shape, bool) if self.ignore_class is None else y_true == self.ignore_class
@@ -413,7 +413,7 @@ def _fit_shape(name: str, y_true: np.ndarray, shape: tuple[int, ...]) -> np.ndar
     return y_true.reshape(shape if len(shape) > 1 else (*shape, 1))
 
 
-def _expand(name: str, what: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def expand_weights(name: str, what: str, given: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Give weights of shape (B,), (B, T) or (B, 1) the rank of the values they weigh."""
     while given.ndim > len(shape) and given.shape[-1] == 1:
         given = given[..., 0]
