@@ -74,7 +74,7 @@ class Registry(Generic[T]):
             return self.deserialize(identifier)
         if inspect.isclass(identifier):
             return identifier()
-        if callable(identifier):
+        if callable(identifier) or isinstance(identifier, tuple(self.table.values())):
             return identifier
         raise ValueError(
             f"{self.kind} must be a name, an object, a config dict or a callable, got {identifier!r}. {self._known()}"
