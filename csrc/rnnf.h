@@ -42,7 +42,8 @@ typedef struct {
 
 /* One step of a cell for rows of a batch: gates = x_gates + (a . R + c), then the cell's forward. Unit panels [p0, p1) of V units. */
 typedef struct {
-    const void *a;       /* [rows, H] operand of the recurrent product, row stride state_row */
+    const void *a;       /* [rows, H] operand of the recurrent product; gate v has its own at a + v a_gate */
+    int64_t a_row, a_gate;
     const void *h;       /* [rows, H] previous state */
     void *out;           /* [rows, H padded] new state; not a, not h */
     void *memory;        /* [rows, H padded] second state, in place: c of the LSTM; NULL if none */
@@ -69,6 +70,7 @@ typedef struct {
     int64_t tape_panel, units;
     const void *h; /* [rows, H padded] previous state */
     int64_t h_row;
+    const void *product_mask; /* [rows, H padded], row stride h_row; the product is multiplied by it; may be NULL */
     int act, recurrent_act;
 } rnnf_step_back;
 

@@ -28,17 +28,31 @@ INLINE void V(step_unit)(const rnnf_step *k, const V(phase_shape) c, V(forward_f
     }
 }
 
+/* The product where every gate has an operand of its own (recurrent dropout): a tile a gate. */
+static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int mr, int nv, vec *product) {
+    for (int v = 0; v < nv; v++) {
+        V(tile_args) one = t;
+        vec column[8];
+        one.a += v * k->a_gate;
+        one.w += v * LANES;
+        if (one.init) one.init += v * LANES;
+        V(tiles)[0][mr - 1](&one, column);
+        for (int m = 0; m < mr; m++) product[m * nv + v] = column[m];
+    }
+}
+
 /* All rows of np panels of nv vectors; a panel of a one-gate product holds nv unit panels, of any other one. */
 INLINE void V(step_panels)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int np, int nv, int64_t rows, int64_t panel) {
     const int units = c.nv == 1 ? nv : np;
     const int64_t depth = k->units, first = panel * c.nv;
-    V(tile_args) t = {.a_row = k->state_row, .a_k = 1, .blocks = 1, .block = depth, .w = (const real *)k->panels + first * depth * LANES,
+    V(tile_args) t = {.a_row = k->a_row, .a_k = 1, .blocks = 1, .block = depth, .w = (const real *)k->panels + first * depth * LANES,
                       .w_panel = depth * nv * LANES, .w_k = nv * LANES, .init = k->bias ? (const real *)k->bias + first * LANES : 0};
     for (int64_t r = 0; r < rows;) {
         const int mr = V(next_rows)(rows - r, ROWS_MOST(nv));
         vec product[TILE_VECTORS];
-        t.a = (const real *)k->a + r * k->state_row;
-        (np > 1 ? V(tiles_beside)[nv - 1] : V(tiles)[nv - 1][mr - 1])(&t, product);
+        t.a = (const real *)k->a + r * k->a_row;
+        if (k->a_gate) V(gated_product)(k, t, mr, nv, product);
+        else (np > 1 ? V(tiles_beside)[nv - 1] : V(tiles)[nv - 1][mr - 1])(&t, product);
         for (int i = 0; i < mr * units; i++) V(step_unit)(k, c, forward, act, gate, r + i / units, panel + i % units, product + i * c.nv);
         r += mr;
     }
@@ -47,7 +61,7 @@ INLINE void V(step_panels)(const rnnf_step *k, const V(phase_shape) c, V(forward
 INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int64_t rows, int64_t p0, int64_t p1) {
     for (int64_t p = p0; p < p1;) {
         const int left = p1 - p < 4 ? (int)(p1 - p) : 4;
-        const int np = c.nv > 1 && rows == 1 && p1 - p >= BESIDE(c.nv) ? BESIDE(c.nv) : 1, nv = c.nv == 1 ? left : c.nv;
+        const int np = c.nv > 1 && rows == 1 && !k->a_gate && p1 - p >= BESIDE(c.nv) ? BESIDE(c.nv) : 1, nv = c.nv == 1 ? left : c.nv;
         V(step_panels)(k, c, forward, act, gate, np, nv, rows, p);
         p += c.nv == 1 ? left : np;
     }
@@ -60,6 +74,7 @@ INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V
     real *tape = (real *)k->tape + panel * k->tape_panel + row * c.slots * LANES, *carry = (real *)k->carry + at;
     vec saved[5], dg[5], ds[2], h = vload((const real *)k->h + row * k->h_row + panel * LANES);
     UNROLL for (int i = 0; i < c.slots; i++) saved[i] = vload(tape + i * LANES);
+    if (k->product_mask) product *= vload((const real *)k->product_mask + row * k->h_row + panel * LANES);
     ds[0] = vload(carry);
     if (c.reads) ds[1] = vload(carry + k->carry_state);
     if (first && k->dy) ds[0] += vload_n((const real *)k->dy + row * k->dy_row + panel * LANES, k->units - panel * LANES);

@@ -34,6 +34,7 @@ cdef extern from "rnnf.h" nogil:
 
     ctypedef struct rnnf_step:
         const void *a
+        int64_t a_row, a_gate
         const void *h
         void *out
         void *memory
@@ -59,6 +60,7 @@ cdef extern from "rnnf.h" nogil:
         int64_t tape_panel, units
         const void *h
         int64_t h_row
+        const void *product_mask
         int act, recurrent_act
 
     ctypedef struct rnnf_phase:

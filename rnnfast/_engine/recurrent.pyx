@@ -46,6 +46,13 @@ ctypedef struct layer:
     operand *tape
     operand *h_tape         # [count, padded] state before each step
     operand *reset_tape     # [count, padded] r h of each step
+    # recurrent dropout: a mask for each gate of the products, all of a row together
+    operand *masks          # [mask_count, batch, padded], 1 / (1 - rate) or 0
+    operand *masked         # [batch, mask_count, padded] state times masks
+    operand *masked_tape    # [count, mask_count, padded]
+    operand *gate_recurrent_t[4]  # panels of each gate's part of R transposed
+    operand *product        # [batch, padded]
+    int mask_count
     # backward
     operand *dy
     operand *dlast
@@ -181,6 +188,28 @@ cdef void end_rows(const layer *a, part own, int64_t r0, int64_t r1, const char 
             copy_units(a, own, at(a, a.state_out[1], r), a.memory.data + r * row)
 
 
+cdef inline char *mask_of(const layer *a, int64_t row, int gate) noexcept nogil:
+    return a.masks.data + (gate * a.rows.batch + row) * a.padded * a.k.itemsize
+
+
+cdef void mask_states(const layer *a, int64_t t, int64_t r0, int64_t r1, const char *h) noexcept nogil:
+    """The states of rows [r0, r1) times each gate's mask, kept on the tape."""
+    cdef int64_t r, row = a.padded * a.k.itemsize
+    cdef int g, gates = a.cell.phase[0].product_gates
+    for r in range(r0, r1):
+        for g in range(gates):
+            a.k.multiply(a.masked.data + (r * a.mask_count + g) * row, h + r * row, mask_of(a, r, g), a.units)
+        memcpy(at_step(a, a.masked_tape, t, r), a.masked.data + r * a.mask_count * row, a.mask_count * row)
+
+
+cdef void mask_reset(const layer *a, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
+    """r h times the candidate's mask, where the reset comes before the product."""
+    cdef int64_t r, row = a.padded * a.k.itemsize
+    for r in range(r0, r1):
+        a.k.multiply(a.reset.data + r * row, a.reset.data + r * row, mask_of(a, r, a.mask_count - 1), a.units)
+        memcpy(at_step(a, a.reset_tape, t, r), a.reset.data + r * row, row)
+
+
 cdef void run_step(const layer *a, rnnf_team *team, part own, int64_t t, int64_t rows, const char *x_gates, char *h, char *h_next) noexcept nogil:
     """All phases of one step for this thread's rows and panels."""
     cdef rnnf_step s
@@ -195,7 +224,10 @@ cdef void run_step(const layer *a, rnnf_team *team, part own, int64_t t, int64_t
         s.tape, s.tape_panel = tape_at(a, t, own.r0, 0), a.tape_panel
     for phase in range(a.cell.phases):
         s.panels = a.recurrent[phase].data
-        s.a = s.h if phase == 0 else a.reset.data + first
+        s.a, s.a_row, s.a_gate = s.h if phase == 0 else a.reset.data + first, a.padded, 0
+        if a.masks != NULL and phase == 0:
+            s.a, s.a_row = a.masked.data + own.r0 * a.mask_count * a.padded * size, a.mask_count * a.padded
+            s.a_gate = a.padded if a.cell.phase[0].product_gates > 1 else 0
         if phase == a.cell.phases - 1:
             s.out = h_next + first
             s.y = at_step(a, a.y, t, own.r0) if a.y != NULL else NULL
@@ -205,6 +237,8 @@ cdef void run_step(const layer *a, rnnf_team *team, part own, int64_t t, int64_t
             s.y = at_step(a, a.reset_tape, t, own.r0) if a.reset_tape != NULL else NULL
             s.y_row = a.padded
         a.cell.phase[phase].forward(&s, rows, own.p0, own.p1)
+        if a.masks != NULL and phase < a.cell.phases - 1:
+            mask_reset(a, t, own.r0, own.r0 + rows)
         if a.split == SPLIT_UNITS:
             rnnf_barrier(team)
 
@@ -232,6 +266,8 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
             if a.h_tape != NULL:
                 for r in range(own.r0, own.r0 + rows):
                     copy_units(a, own, at_step(a, a.h_tape, t, r), h + r * a.padded * a.k.itemsize)
+            if a.masks != NULL:
+                mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:
                 run_step(a, team, own, t, rows, a.x_gates.data + (t - first) * gates_step, h, h_next)
             h, h_next = h_next, h
@@ -256,6 +292,22 @@ cdef void begin_carry(const layer *a, part own) noexcept nogil:
                 a.k.add(carry + first * a.k.itemsize, at(a, a.dlast, r) + first * a.k.itemsize, n)
 
 
+cdef void gated_gradient(const layer *a, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
+    """carry += sum over gates of mask * (gate gradients of step t . R_gate^T), for rows [r0, r1)."""
+    cdef rnnf_matmul g
+    cdef int64_t r, row = a.padded * a.k.itemsize
+    cdef int gate
+    memset(&g, 0, sizeof(g))
+    g.a_row, g.blocks, g.block, g.block_stride = a.cell.slots * a.k.lanes, a.panels, a.k.lanes, a.tape_panel
+    g.c, g.c_row, g.cols, g.nv, g.act = a.product.data + r0 * row, a.padded, a.units, 4, ACT_linear
+    for gate in range(a.cell.phase[0].product_gates):
+        g.a, g.panels = tape_at(a, t, r0, a.cell.phase[0].slot + gate), a.gate_recurrent_t[gate].data
+        a.k.matmul(&g, 0, r1 - r0, 0, (a.panels + 3) // 4)
+        for r in range(r0, r1):
+            a.k.multiply(a.product.data + r * row, a.product.data + r * row, mask_of(a, r, gate), a.units)
+            a.k.add(a.carry.data + r * row, a.product.data + r * row, a.units)
+
+
 cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, int64_t r0, int64_t r1, int64_t next) noexcept nogil:
     """All phases, backward, of rows [r0, r1) of step t; next is the step that followed them in time, or -1."""
     cdef rnnf_step_back s
@@ -274,6 +326,11 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
             if a.split == SPLIT_UNITS:
                 rnnf_barrier(team)
             s.dg_next = tape_at(a, t, row, a.cell.phase[phase].slot) if rows > 0 else NULL
+            if a.masks != NULL:
+                s.product_mask = a.masks.data + ((a.mask_count - 1) * a.rows.batch + row) * a.padded * size
+        elif a.masks != NULL:
+            if next >= 0 and rows > 0:
+                gated_gradient(a, next, row, row + rows)
         else:
             s.dg_next = tape_at(a, next, row, a.cell.phase[phase].slot) if next >= 0 and rows > 0 else NULL
         if rows > 0:
@@ -286,6 +343,9 @@ cdef void state_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_
     memset(&g, 0, sizeof(g))
     r0, r1 = max(r0, own.r0), min(r1, own.r1)
     if r0 >= r1:
+        return
+    if a.masks != NULL:
+        gated_gradient(a, t, r0, r1)
         return
     g.a, g.a_row = tape_at(a, t, r0, a.cell.phase[0].slot), a.cell.slots * a.k.lanes
     g.blocks, g.block, g.block_stride = a.panels, a.cell.phase[0].product_gates * a.k.lanes, a.tape_panel
@@ -336,15 +396,15 @@ cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil
         end_carry(a, own)
 
 
-cdef void outer_of(const layer *a, int member, const operand *inputs, int64_t k, int slot, int gates, int product, char *target, int64_t p0, int64_t p1) noexcept nogil:
-    """target[k, gate columns] = inputs^T . gate gradients, for unit panels [p0, p1)."""
+cdef void outer_of(const layer *a, int member, const operand *inputs, int64_t k, int slot, int gate, int gates, int product, char *target, int64_t p0, int64_t p1) noexcept nogil:
+    """target[k, columns] = inputs^T . gradients of `gates` gates of a product from its `gate`-th on, for unit panels [p0, p1)."""
     cdef rnnf_outer g
     cdef int i
     memset(&g, 0, sizeof(g))
-    g.b, g.b_row, g.b_panel, g.nv = tape_at(a, 0, 0, slot), a.cell.slots * a.k.lanes, a.tape_panel, gates
+    g.b, g.b_row, g.b_panel, g.nv = tape_at(a, 0, 0, slot + gate), a.cell.slots * a.k.lanes, a.tape_panel, gates
     g.c, g.c_row, g.c_panel, g.c_vector, g.cols, g.gated = target, a.cell.gates * a.units, a.k.lanes, a.units, a.units, 1
     for i in range(gates):
-        g.order[i] = a.order[product][slot + i if product == 0 else i]
+        g.order[i] = a.order[product][slot + i if product == 0 else gate + i]
     if inputs == NULL:
         a.k.column_sum(&g, a.rows.count, p0, p1)
     else:
@@ -354,17 +414,24 @@ cdef void outer_of(const layer *a, int member, const operand *inputs, int64_t k,
 
 cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept nogil:
     cdef int64_t p0, p1
-    cdef int phase, gates, first = 0
+    cdef int phase, gate, gates
+    cdef operand masked
     share(a.panels, team, member, 1, &p0, &p1)
-    outer_of(a, member, a.x, a.inputs, 0, a.cell.gates, 0, a.dkernel.data, p0, p1)
+    outer_of(a, member, a.x, a.inputs, 0, 0, a.cell.gates, 0, a.dkernel.data, p0, p1)
     for phase in range(a.cell.phases):
         gates = a.cell.phase[phase].product_gates
-        outer_of(a, member, a.h_tape if phase == 0 else a.reset_tape, a.units, a.cell.phase[phase].slot, gates, 1 if phase == 0 else 0,
-                 a.drecurrent.data, p0, p1)
+        if a.masks != NULL and phase == 0:
+            for gate in range(gates):
+                masked = a.masked_tape[0]
+                masked.data += gate * a.padded * a.k.itemsize
+                outer_of(a, member, &masked, a.units, a.cell.phase[0].slot, gate, 1, 1, a.drecurrent.data, p0, p1)
+        else:
+            outer_of(a, member, a.h_tape if phase == 0 else a.reset_tape, a.units, a.cell.phase[phase].slot, 0, gates, 1 if phase == 0 else 0,
+                     a.drecurrent.data, p0, p1)
     if a.dbias != NULL:
-        outer_of(a, member, NULL, 0, 0, a.cell.gates, 0, a.dbias.data, p0, p1)
+        outer_of(a, member, NULL, 0, 0, 0, a.cell.gates, 0, a.dbias.data, p0, p1)
         if a.recurrent_bias_rows:
-            outer_of(a, member, NULL, 0, a.cell.phase[0].slot, gates, 1, a.dbias.data + a.cell.gates * a.units * a.k.itemsize, p0, p1)
+            outer_of(a, member, NULL, 0, a.cell.phase[0].slot, 0, gates, 1, a.dbias.data + a.cell.gates * a.units * a.k.itemsize, p0, p1)
 
 
 cdef void input_gradient(const layer *a, rnnf_team *team, int member) noexcept nogil:
@@ -436,7 +503,7 @@ cdef class RecurrentLayer(Op):
         for i in range(2):
             for j in range(len(order[i])):
                 a.order[i][j] = order[i][j]
-        a.zero_pads = sizes["zero_pads"]
+        a.zero_pads, a.mask_count = sizes["zero_pads"], sizes.get("mask_count", 0)
         self._take(a, buffers)
 
     cdef _take(self, layer *a, dict buffers):
@@ -447,7 +514,10 @@ cdef class RecurrentLayer(Op):
         a.tape, a.h_tape, a.reset_tape = view(buffers, "tape"), view(buffers, "h_tape"), view(buffers, "reset_tape")
         a.dy, a.dlast, a.dx, a.kernel_t = view(buffers, "dy"), view(buffers, "dlast"), view(buffers, "dx"), view(buffers, "kernel_t")
         a.dkernel, a.drecurrent, a.dbias = view(buffers, "dkernel"), view(buffers, "drecurrent"), view(buffers, "dbias")
-        a.carry, a.scratch = view(buffers, "carry"), view(buffers, "scratch")
+        a.carry, a.scratch, a.product = view(buffers, "carry"), view(buffers, "scratch"), view(buffers, "product")
+        a.masks, a.masked, a.masked_tape = view(buffers, "masks"), view(buffers, "masked"), view(buffers, "masked_tape")
+        for s in range(4):
+            a.gate_recurrent_t[s] = view(buffers, f"gate_recurrent_t{s}")
         for s in range(2):
             a.state_in[s], a.state_out[s] = view(buffers, f"state_in{s}"), view(buffers, f"state_out{s}")
             a.dstate_in[s], a.dstate_out[s] = view(buffers, f"dstate_in{s}"), view(buffers, f"dstate_out{s}")

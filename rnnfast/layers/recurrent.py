@@ -92,6 +92,7 @@ class Recurrent(Layer):
         return Direction(
             self.cell, self.units, self.kernel, self.recurrent_kernel, self.bias, self.activation, self.recurrent_activation,
             self.go_backwards or backwards, self.zero_output_for_mask, initial,
+            self.recurrent_dropout, self.seeds,
         )  # fmt: skip
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

@@ -86,6 +86,7 @@ class Builder:
         self.derived: list[tuple[Rows, str, Rows]] = []
         self.seeds: list[tuple[Any, Buffer]] = []
         self.streaming: dict[str, list[np.ndarray]] | None = None  # of a stream: the states of its layers, by name
+        self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._tape: list[Callable[[], None]] = []
 
     # -- buffers and ops -------------------------------------------------------------------------------------------------------
@@ -101,6 +102,20 @@ class Builder:
         made = Buffer(whole.name, first, whole.stride)
         made.owner = whole
         self.plan.buffers.append(made)
+        return made
+
+    def seed(self, seeds: Any) -> Buffer:
+        """One uint64, drawn from `seeds` at every run."""
+        made = self.buffer("seed", 16)
+        self.seeds.append((seeds, made))
+        return made
+
+    def ones(self, size: int, stride: int) -> Buffer:
+        """A constant of ones."""
+        array = np.ones(size, self.dtype)
+        self.constants.append(array)
+        made = Buffer("ones", 0, stride)
+        made.point(array.ctypes.data, stride)
         return made
 
     def rows_buffer(self, name: str, rows: Rows, width: int) -> Buffer:
@@ -246,8 +261,7 @@ class Builder:
         if not self.training or rate == 0:
             return x
         x = self.packed(x)
-        seed = self.buffer("seed", 16)
-        self.seeds.append((seeds, seed))
+        seed = self.seed(seeds)
         y = self.tensor("dropout", x, x.features)
         numbers = {"n": x.width, "rate": rate, "kind": int(over_time)}
         self.op("dropout", x.rows, {"x": x.buffer, "y": y.buffer, "seed": seed}, f"rate {rate}", **numbers)

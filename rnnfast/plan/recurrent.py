@@ -9,7 +9,7 @@ from rnnfast import _engine
 from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.params import Variable
-from rnnfast.plan.schedule import choose_chunk, choose_split
+from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, choose_chunk, choose_split
 
 # Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
 GATE_ORDER = {
@@ -40,6 +40,9 @@ class Direction:
         Whether masked steps show zeros instead of the output before.
     initial : list of Tensor
         Empty for zeros.
+    recurrent_dropout : float
+        In training, each gate's recurrent product has a mask of its own over the state (Keras' form of Gal and Ghahramani 2016).
+    seeds : SeedGenerator or None
     """
 
     cell: str
@@ -52,6 +55,8 @@ class Direction:
     backwards: bool
     zero_output: bool
     initial: list[Tensor] = field(default_factory=list)
+    recurrent_dropout: float = 0.0
+    seeds: Any = None
 
 
 @dataclass
@@ -73,8 +78,11 @@ class _Layer:
         self.padded = -(-d.units // b.lanes) * b.lanes
         self.result = self._results(sequence, last, states, into)
         self.buffers: dict[str, Buffer | None] = {"x": x.buffer}
+        self.dropped = b.training and d.recurrent_dropout > 0
         self._weights()
         self._state()
+        if self.dropped:
+            self._masks()
 
     def _results(self, sequence: bool, last: bool, states: bool, into: Buffer | None) -> Result:
         b, x, units = self.b, self.x, (self.d.units,)
@@ -103,6 +111,8 @@ class _Layer:
         gate_row = self.padded * self.gates
         self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize, self.inputs)
         self.split = choose_split(self.batch, self.time, self.inputs, d.units, self.gates, b.itemsize, b.plan.threads)
+        if self.dropped and self.split == SPLIT_UNITS:
+            self.split = SPLIT_ROWS if self.batch >= b.plan.threads else SPLIT_NONE  # masked states are made a row at a time
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * self.batch * gate_row, gate_row)
         buffers["h"] = b.buffer("h", 2 * self.batch * self.padded, self.padded)
         if self.state_count > 1 or len(self.phases) > 1:
@@ -121,13 +131,27 @@ class _Layer:
             if len(self.phases) > 1:
                 buffers["reset_tape"] = b.rows_buffer("reset tape", self.x.rows, self.padded)
 
+    def _masks(self) -> None:
+        """Recurrent dropout: a mask for each gate, the same at every step; rows keep theirs however they are sorted."""
+        b, d, buffers, rows = self.b, self.d, self.buffers, self.x.rows
+        count, ones = sum(gates for gates, _ in self.phases), b.ones(self.batch * self.padded, self.padded)
+        masks = buffers["masks"] = b.buffer("recurrent masks", count * self.batch * self.padded, self.padded)
+        per_row = b.batch_rows(rows)
+        for gate in range(count):
+            seed = b.seed(d.seeds)
+            target = b.part(masks, gate * self.batch * self.padded)
+            b.op("dropout", per_row, {"x": ones, "y": target, "seed": seed}, f"recurrent {d.recurrent_dropout}", n=self.padded, rate=d.recurrent_dropout, kind=1)
+        buffers["masked"] = b.buffer("masked h", self.batch * count * self.padded, self.padded)
+        buffers["masked_tape"] = b.rows_buffer("masked h tape", rows, count * self.padded)
+        buffers["reset_tape"] = b.rows_buffer("reset tape", rows, self.padded) if len(self.phases) > 1 else None
+
     def op(self, backward: bool) -> Any:
         d = self.d
         sizes = {
             "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "tape_panel": self.tape_panel, "reverse": int(d.backwards),
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.split,
             "zero_pads": int(d.zero_output), "scratch_size": 128 * (max(self.inputs, d.units) + 8),
-            "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
+            "mask_count": sum(gates for gates, _ in self.phases), "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
         }  # fmt: skip
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
         return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, GATE_ORDER[d.cell], backward)
@@ -149,6 +173,11 @@ class _Layer:
             buffers[f"recurrent_t{i}"] = b.params.panels(d.recurrent_kernel, (d.units, d.units, gates), order, transposed=True)
         buffers["dkernel"], buffers["drecurrent"] = b.params.operand(d.kernel, True), b.params.operand(d.recurrent_kernel, True)
         buffers["dbias"] = b.params.operand(d.bias, True) if d.bias is not None else None
+        if self.dropped:
+            buffers["product"] = b.buffer("product", self.batch * self.padded, self.padded)
+            for gate in range(self.phases[0][0]):
+                shape = (d.units, d.units, 1)
+                buffers[f"gate_recurrent_t{gate}"] = b.params.panels(d.recurrent_kernel, shape, (GATE_ORDER[d.cell][1][gate],), transposed=True)
         buffers["carry"] = b.buffer("carry", self.state_count * self.batch * self.padded, self.padded)
         size = 128 * (max(self.inputs, d.units) + 8)
         buffers["scratch"] = b.buffer("scratch", size * b.plan.threads, size)
