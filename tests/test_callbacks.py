@@ -71,7 +71,7 @@ def test_early_stopping_options():
     assert len(drive(EarlyStopping(baseline=1.0, patience=2), [3, 3, 3, 3])[1]) == 2
     assert len(drive(EarlyStopping(start_from_epoch=3), [1, 2, 3, 4, 5, 6])[1]) == 5
     assert len(drive(EarlyStopping("val_binary_accuracy"), [0.1, 0.2, 0.3, 0.2], "val_binary_accuracy")[1]) == 4
-    assert len(drive(EarlyStopping("mae"), [0.1, 0.2, 0.3], "mae")[1]) == 2
+    assert len(drive(EarlyStopping("mean_absolute_error"), [0.1, 0.2, 0.3], "mean_absolute_error")[1]) == 2
     assert len(drive(EarlyStopping("other", mode="max"), [1, 2, 1], "other")[1]) == 3
     with pytest.warns(UserWarning, match="'val_loss' is not among the logs \\['loss'\\]"):
         drive(EarlyStopping(), [1], "loss")
