@@ -20,6 +20,7 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil, void (*child)() noexcept nogil)
 
 cdef int threads = 1
+cdef int threads_set = 0  # how often; a program made before the last time is not called directly
 cdef int forked = 0
 
 
@@ -66,10 +67,11 @@ def set_num_threads(n):
     1
     >>> rnnfast.set_num_threads(before)
     """
-    global threads
+    global threads, threads_set
     if isinstance(n, bool) or int(n) != n or n < 1:
         raise ValueError(f"set_num_threads: n must be an integer of at least 1, got {n!r}.")
     threads = int(n)
+    threads_set += 1
 
 
 def get_num_threads():
@@ -136,6 +138,7 @@ cdef class Program:
     cdef readonly list ops
     cdef readonly object arena
     cdef readonly int team_size
+    cdef int made
     cdef readonly object lock
     # the direct path: one array in, one array out, no masks
     cdef Buffer source
@@ -151,7 +154,7 @@ cdef class Program:
         cdef Op op
         cdef Buffer buffer
         cdef int i
-        self.ops, self.team_size, self.count, self.lock = ops, team_size, len(ops), Lock()
+        self.ops, self.team_size, self.count, self.lock, self.made = ops, team_size, len(ops), Lock(), threads_set
         self.arena = np.zeros(arena_bytes + 128, np.uint8)
         address = (self.arena.ctypes.data + 63) // 64 * 64
         for buffer in buffers:
@@ -216,7 +219,7 @@ cdef class Program:
         """The direct path: the output for a plain array x, or None when x needs the careful path."""
         cdef cnp.ndarray array, result
         cdef int i
-        if not self.direct or not cnp.PyArray_CheckExact(x):
+        if not self.direct or self.made != threads_set or not cnp.PyArray_CheckExact(x):
             return None
         array = x
         if cnp.PyArray_TYPE(array) != self.type_number or cnp.PyArray_NDIM(array) != self.source_rank or not cnp.PyArray_ISCARRAY_RO(array):

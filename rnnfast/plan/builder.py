@@ -130,6 +130,7 @@ class Builder:
         given = {field: buffer for field, buffer in buffers.items() if buffer is not None}
         self.plan.ops.append(_engine.RowOp(name, self.dtype, rows, given, numbers, segments))
         self.plan.lines.append(f"{name:<16}{note}")
+        self.plan.work += 2 * (rows.capacity if rows else 1) * numbers.get("n", 1) * max(1, numbers.get("m", 1))
 
     def derive(self, rows: Rows, how: str, parent: Rows) -> Rows:
         """A map that follows another; how names its method."""

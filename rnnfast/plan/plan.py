@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rnnfast import _engine
+from rnnfast.plan.schedule import REGION_FLOPS
 
 LINE = 64
 
@@ -23,6 +24,9 @@ class Plan:
         Those that live in the arena.
     dtype : str
     threads : int
+        At most; a plan with little work runs on one.
+    work : float
+        Floating-point operations, about.
     """
 
     dtype: str
@@ -31,6 +35,7 @@ class Plan:
     ops: list[Any] = field(default_factory=list)
     buffers: list[_engine.Buffer] = field(default_factory=list)
     arena_bytes: int = 0
+    work: float = 0.0
 
     def compile(self) -> _engine.Program:
         """Lay the buffers out and make the program."""
@@ -44,6 +49,8 @@ class Plan:
             if buffer.owner is not None:  # a part of another buffer: `size` is where it starts
                 buffer.offset = buffer.owner.offset + buffer.size * itemsize
         self.arena_bytes = offset
+        if self.work < REGION_FLOPS:
+            self.threads = 1
         return _engine.Program(self.ops, self.buffers, offset, self.threads)
 
     def __str__(self) -> str:

@@ -76,6 +76,7 @@ class _Layer:
         self.gates, self.slots, self.state_count, self.phases = _engine.cell_facts(b.dtype, d.cell)
         self.batch, self.time, self.inputs = x.rows.batch, x.rows.time, x.width
         self.padded = -(-d.units // b.lanes) * b.lanes
+        self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + d.units)
         self.result = self._results(sequence, last, states, into)
         self.buffers: dict[str, Buffer | None] = {"x": x.buffer}
         self.dropped = b.training and d.recurrent_dropout > 0
@@ -213,7 +214,7 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
             layer.result.last.buffer = layer.buffers["last"] = b.part(ends.buffer, column)
         layers.append(layer)
         column += d.units
-    _add(b, [layer.op(backward=False) for layer in layers], [layer.line("recurrent") for layer in layers])
+    _add(b, [layer.op(backward=False) for layer in layers], [layer.line("recurrent") for layer in layers], sum(layer.work for layer in layers))
     b.on_backward(lambda: _backward(b, x, layers, whole, ends))
     results = [layer.result for layer in layers]
     if whole:
@@ -223,7 +224,8 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
     return results
 
 
-def _add(b: Builder, ops: list[Any], lines: list[str]) -> None:
+def _add(b: Builder, ops: list[Any], lines: list[str], work: float) -> None:
+    b.plan.work += work
     b.plan.ops.append(_engine.PairOp(*ops) if len(ops) == 2 else ops[0])
     b.plan.lines.append(" | ".join(lines))
 
@@ -237,7 +239,7 @@ def _backward(b: Builder, x: Tensor, layers: list[_Layer], whole: Tensor | None,
         if ends and ends.grad:
             layer.buffers["dlast"] = b.part(ends.grad, column)
         column += layer.d.units
-    _add(b, [layer.op(backward=True) for layer in layers], [layer.line("through time") for layer in layers])
+    _add(b, [layer.op(backward=True) for layer in layers], [layer.line("through time") for layer in layers], 2 * sum(layer.work for layer in layers))
     for layer in layers:
         b.hand_over(x, layer.buffers.get("dx"))
         for i, state in enumerate(layer.d.initial):
