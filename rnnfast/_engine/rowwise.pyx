@@ -417,6 +417,18 @@ cdef void penalty(void *args, rnnf_team *team, int member) noexcept nogil:
         (<double *>a.result.data)[0] += a.k.penalize(a.x.data, a.dx.data if a.dx != NULL else NULL, a.loss.parameter[0], a.loss.parameter[1], a.n)
 
 
+cdef void activity(void *args, rnnf_team *team, int member) noexcept nogil:
+    """The penalty of x, n features, over its valid rows: result[0] += its value, or, with dx, dx = its gradient."""
+    cdef task *a = <task *>args
+    cdef double value
+    if member == 0:
+        if a.dx != NULL:
+            memset(a.dx.data, 0, all_rows(a) * a.n * a.k.itemsize)
+        value = a.k.penalize(a.x.data, a.dx.data if a.dx != NULL else NULL, a.loss.parameter[0], a.loss.parameter[1], a.rows.count * a.n)
+        if a.result != NULL:
+            (<double *>a.result.data)[0] += value
+
+
 cdef void clip(void *args, rnnf_team *team, int member) noexcept nogil:
     """result[0] = norm of the whole gradient dx; by kind: 1 scales it to at most `rate`, 2 does so for each segment, 0 only measures. work: float64, one a segment."""
     cdef task *a = <task *>args
@@ -481,6 +493,7 @@ register("flip", flip)
 register("accumulate", accumulate)
 register("loss", loss)
 register("penalty", penalty)
+register("activity", activity)
 register("clip", clip)
 register("update", update)
 

@@ -111,7 +111,10 @@ class Dense(Layer):
         return (*shape[:-1], self.units)
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        return b.dense(x, self.kernel, self.bias, self.activation)
+        y = b.dense(x, self.kernel, self.bias, self.activation)
+        if self.activity_regularizer is not None:
+            b.activities.append((y, self.activity_regularizer))
+        return y
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"units": self.units, "activation": self.activation, "use_bias": self.use_bias}

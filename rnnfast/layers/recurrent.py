@@ -112,6 +112,8 @@ class Recurrent(Layer):
             b.carry_states(self, result.states)
         output = result.sequence if sequences else result.last
         assert output is not None
+        if self.activity_regularizer is not None:
+            b.activities.append((output, self.activity_regularizer))
         return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not b.streaming else []
 
     def reset_state(self) -> None:

@@ -260,6 +260,15 @@ class Sequential(Trainer):
             arrays |= {f"optimizer/{name}": slot for name, slot in zip(self.optimizer.slot_names, slots, strict=False)}
         saving.save_archive(path, config, arrays)
 
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights alone to one file, atomically."""
+        saving.save_archive(path, {"class_name": "weights"}, {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)})
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Set the weights from a file of :meth:`save_weights` or :meth:`save`."""
+        _, arrays = saving.load_archive(path)
+        self.set_weights([arrays[name] for name in sorted(arrays) if name.startswith("weights/")])
+
     def _seeds(self) -> list[Any]:
         return [one.seeds for layer in self._chain for one in (layer.sublayers() or [layer]) if hasattr(one, "seeds")]
 

@@ -94,12 +94,21 @@ class Steps:
             buffers["dx"] = b.rows_buffer("d loss", y.rows, y.width)
             b.hand_over(y, buffers["dx"])
         b.op("loss", y.rows, buffers, LOSSES[numbers["loss"]], n=y.width, m=columns, **numbers)
+        for tensor, regularizer in b.activities:
+            self._activity(b, tensor, regularizer, result, train)
         for v in self.penalized:
             gradient = self.runner.params.operand(v, True) if train and v.trainable else None
             step = self._penalty(b, v, gradient, result)
             b._tape.insert(0, step) if train else step()  # after every gradient is written
         bound.extra |= {"target": target, "columns": columns, "weight": weight, "result": result, "y": y}
         return result
+
+    def _activity(self, b: Builder, x: Tensor, regularizer: Any, result: Buffer, train: bool) -> None:
+        share = 1 / max(1, b.rows.batch)
+        numbers = {"n": x.width, "parameter": (regularizer.l1 * share, regularizer.l2 * share)}
+        b.op("activity", x.rows, {"x": x.buffer, "result": result}, **numbers)
+        if train:
+            b.give(x, lambda dx: b.op("activity", x.rows, {"x": x.buffer, "dx": dx}, **numbers))
 
     def _penalty(self, b: Builder, v: Any, gradient: Buffer | None, result: Buffer) -> Any:
         buffers = {"x": self.runner.params.operand(v), "dx": gradient, "result": result}

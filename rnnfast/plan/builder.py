@@ -86,6 +86,7 @@ class Builder:
         self.derived: list[tuple[Rows, str, Rows]] = []
         self.seeds: list[tuple[Any, Buffer]] = []
         self.streaming: dict[str, list[np.ndarray]] | None = None  # of a stream: the states of its layers, by name
+        self.activities: list[tuple[Tensor, Any]] = []  # outputs that a regularizer looks at
         self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._tape: list[Callable[[], None]] = []
 
