@@ -23,6 +23,7 @@ ctypedef void (*op_work)(void *op, rnnf_team *team, int member) noexcept nogil
 cdef class Rows:
     cdef rows_map map
     cdef readonly int64_t capacity
+    cdef bint hold
     cdef int64_t[::1] tables
 
 cdef class Buffer:

@@ -83,7 +83,7 @@ cdef class Rows:
         cdef int64_t[::1] length_of = lengths.astype(np.int64)
         cdef int64_t[::1] sorted_rows = np.argsort(-lengths, kind="stable").astype(np.int64)
         cdef int64_t[::1] place = np.zeros(m.batch, np.int64)
-        m.dense = 0
+        m.dense, self.hold = 0, hold
         for t in range(m.time + 1):
             m.active[t] = 0
         for r in range(m.batch):
@@ -119,6 +119,19 @@ cdef class Rows:
             self.map.order[r] = parent.map.order[r]
             self.map.source[r] = parent.map.order[r]
             self.map.shown[parent.map.order[r]] = r
+
+    def set_flip_of(self, Rows parent):
+        """The parent's steps in reverse: step t is its step time - 1 - t."""
+        cdef rows_map *m = &parent.map
+        cdef int64_t i
+        if m.dense:
+            self.set_dense()
+            return
+        valid = np.zeros((m.batch, m.time), np.uint8)
+        cdef unsigned char[:, ::1] flags = valid
+        for i in range(m.count):
+            flags[m.source[i] // m.time, m.time - 1 - m.source[i] % m.time] = 1
+        self.set_valid(valid, parent.hold)
 
     def set_parts_of(self, Rows parent):
         """Every packed row of the parent, pads too, is so many rows here."""

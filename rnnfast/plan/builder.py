@@ -338,9 +338,9 @@ class Builder:
         return y
 
     def flip(self, x: Tensor) -> Tensor:
-        """Valid steps of each row in reverse order."""
+        """Time in reverse."""
         x = self.packed(x)
-        y = self.tensor("flip", x, x.features)
+        y = self.tensor("flip", x, x.features, self.derive(Rows(x.rows.batch, x.rows.time), "set_flip_of", x.rows))
         self.op("flip", x.rows, {"x": x.buffer, "y": y.buffer}, n=x.width)
         self.on_backward(lambda: self.give(x, lambda dx: self.op("flip", x.rows, {"x": y.grad, "y": dx}, n=x.width)))
         return y
