@@ -70,7 +70,7 @@ class Loss:
             Or an ndarray of weighted values for ``reduction="none"``.
         """
         y_pred = np.asarray(y_pred, np.float64)
-        y_true = self.prepare(y_true, y_pred.shape)
+        y_true = self.prepare(y_true, y_pred.shape, mask)
         values = self.call(y_true, y_pred.reshape(-1, 1) if y_pred.ndim == 1 else y_pred)
         weights = self.coefficients(values.shape, sample_weight, self.target_mask(y_true, mask))
         # A value without weight is left out rather than multiplied by zero: padding may hold NaN.
@@ -79,8 +79,11 @@ class Loss:
         )
         return weighted if self.reduction == "none" else float(weighted.sum())
 
-    def prepare(self, y_true: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Return `y_true` in the shape of predictions of the given `shape`, or raise :class:`ShapeError`."""
+    def prepare(self, y_true: Any, shape: tuple[int, ...], mask: Any = None) -> np.ndarray:
+        """Return `y_true` in the shape of predictions of the given `shape`, or raise :class:`ShapeError`.
+
+        What lies outside the mask, bool (B,) or (B, T), is not looked at.
+        """
         return _fit_shape(self.name, np.asarray(y_true), shape)
 
     def target_mask(self, y_true: np.ndarray, mask: Any) -> Any:
