@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast.callbacks import CallbackList, History
+from rnnfast.callbacks import CallbackList, History, Logs
 from rnnfast.models import data_adapter
 from rnnfast.models.data_adapter import ArrayBatches, Batches, make_batch, make_batches
 from rnnfast.models.loop import Loop
