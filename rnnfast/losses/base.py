@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -93,19 +94,18 @@ class Loss:
     def coefficients(self, shape: tuple[int, ...], sample_weight: Any = None, mask: Any = None) -> np.ndarray:
         """Return c, broadcastable to values v of `shape`, so that the reduced loss is ``sum(c * v)``."""
         weights = np.ones((1,) * len(shape))
+        size = float(math.prod(shape))
         if sample_weight is not None:
             weights = expand_weights(self.name, "sample_weight", np.asarray(sample_weight, np.float64), shape)
-        size, divisor = float(np.prod(shape)), 1.0
+        divisor = size
         if mask is not None:
             mask = expand_weights(self.name, "mask", np.asarray(mask, bool), shape)
             weights = weights * mask
-            size *= mask.sum() / max(mask.size, 1)
-        if self.reduction in ("sum_over_batch_size", "mean"):
-            divisor = size
+            divisor *= np.count_nonzero(mask) / max(mask.size, 1)
+        if self.reduction in ("sum", "none"):
+            divisor = 1.0
         elif self.reduction == "mean_with_sample_weight":
-            divisor = (
-                float(np.broadcast_to(weights, shape).sum()) if sample_weight is not None else float(np.prod(shape))
-            )
+            divisor = size if sample_weight is None else float(np.broadcast_to(weights, shape).sum())
         return weights / divisor if divisor else np.zeros_like(weights)
 
     def get_config(self) -> dict[str, Any]:
