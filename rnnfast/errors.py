@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = ["FormatError", "NotBuiltError", "ShapeError", "UnsupportedISAError", "suggest"]
@@ -34,6 +33,8 @@ def suggest(name: object, known: Iterable[str]) -> str:
     >>> suggest("zzz", ["adam", "sgd"])
     'Known: adam, sgd.'
     """
+    import difflib  # only needed once something is wrong
+
     names = sorted(set(known), key=str.lower)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""

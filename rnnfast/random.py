@@ -7,7 +7,7 @@ counter, so its state is two integers.
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def global_seed_generator() -> SeedGenerator:
     """Return the process-wide generator that everything without a seed of its own draws from."""
     global _global
     if _global is None:
-        _global = SeedGenerator(secrets.randbits(64))
+        _global = SeedGenerator(int.from_bytes(os.urandom(8), "little"))
     return _global
 
 

@@ -86,6 +86,15 @@ def test_sparse_equals_one_hot():
     assert losses.SparseCategoricalCrossentropy(ignore_class=-1)(np.full((4, 6), -1), p) == 0.0
 
 
+@pytest.mark.parametrize("padding", [-1, 99, np.nan])
+def test_labels_outside_the_mask_are_not_looked_at(padding):
+    p, labels = probabilities(4, 6, 5), RNG.integers(0, 5, (4, 6)).astype("float64")
+    mask = RNG.random((4, 6)) < 0.5
+    sparse = losses.SparseCategoricalCrossentropy()
+    expected = sparse(labels[mask], p[mask])
+    assert sparse(np.where(mask, labels, padding), p, mask=mask) == pytest.approx(expected, rel=1e-14)
+
+
 @pytest.mark.parametrize("cls", [losses.BinaryCrossentropy, losses.CategoricalCrossentropy])
 def test_logits_do_not_overflow(cls):
     y, logits = np.array([[0.0, 1.0]]), np.array([[1000.0, -1000.0]])
@@ -115,6 +124,7 @@ def test_missing_last_axis_of_size_one():
             r"must have shape \(1,\) .*got \(1, 2\).*categorical_crossentropy",
         ),
         (lambda: losses.SparseCategoricalCrossentropy()([2], [[0.5, 0.5]]), ValueError, r"\[0, 2\), got 2 to 2"),
+        (lambda: losses.SparseCategoricalCrossentropy()([np.nan], [[0.5, 0.5]]), ValueError, "fractions or NaN"),
         (lambda: losses.SparseCategoricalCrossentropy()(["a"], [[0.5, 0.5]]), ValueError, "must hold numbers"),
         (lambda: losses.get("mse")([[0.0]], [[0.0]], [1.0, 2.0]), ShapeError, r"sample_weight must have shape \(1,\)"),
         (lambda: losses.get("mse")([[0.0]], [[0.0]], mask=True), ShapeError, r"mask must have shape \(1,\), got \(\)"),

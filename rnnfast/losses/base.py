@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class Loss:
             Or an ndarray of weighted values for ``reduction="none"``.
         """
         y_pred = np.asarray(y_pred, np.float64)
-        y_true = self.prepare(y_true, y_pred.shape)
+        y_true = self.prepare(y_true, y_pred.shape, mask)
         values = self.call(y_true, y_pred.reshape(-1, 1) if y_pred.ndim == 1 else y_pred)
         weights = self.coefficients(values.shape, sample_weight, self.target_mask(y_true, mask))
         # A value without weight is left out rather than multiplied by zero: padding may hold NaN.
@@ -79,8 +80,11 @@ class Loss:
         )
         return weighted if self.reduction == "none" else float(weighted.sum())
 
-    def prepare(self, y_true: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Return `y_true` in the shape of predictions of the given `shape`, or raise :class:`ShapeError`."""
+    def prepare(self, y_true: Any, shape: tuple[int, ...], mask: Any = None) -> np.ndarray:
+        """Return `y_true` in the shape of predictions of the given `shape`, or raise :class:`ShapeError`.
+
+        What lies outside the mask, bool (B,) or (B, T), is not looked at.
+        """
         return _fit_shape(self.name, np.asarray(y_true), shape)
 
     def target_mask(self, y_true: np.ndarray, mask: Any) -> Any:
@@ -90,19 +94,18 @@ class Loss:
     def coefficients(self, shape: tuple[int, ...], sample_weight: Any = None, mask: Any = None) -> np.ndarray:
         """Return c, broadcastable to values v of `shape`, so that the reduced loss is ``sum(c * v)``."""
         weights = np.ones((1,) * len(shape))
+        size = float(math.prod(shape))
         if sample_weight is not None:
             weights = expand_weights(self.name, "sample_weight", np.asarray(sample_weight, np.float64), shape)
-        size, divisor = float(np.prod(shape)), 1.0
+        divisor = size
         if mask is not None:
             mask = expand_weights(self.name, "mask", np.asarray(mask, bool), shape)
             weights = weights * mask
-            size *= mask.sum() / max(mask.size, 1)
-        if self.reduction in ("sum_over_batch_size", "mean"):
-            divisor = size
+            divisor *= np.count_nonzero(mask) / max(mask.size, 1)
+        if self.reduction in ("sum", "none"):
+            divisor = 1.0
         elif self.reduction == "mean_with_sample_weight":
-            divisor = (
-                float(np.broadcast_to(weights, shape).sum()) if sample_weight is not None else float(np.prod(shape))
-            )
+            divisor = size if sample_weight is None else float(np.broadcast_to(weights, shape).sum())
         return weights / divisor if divisor else np.zeros_like(weights)
 
     def get_config(self) -> dict[str, Any]:

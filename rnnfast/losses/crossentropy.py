@@ -128,8 +128,16 @@ class SparseCategoricalCrossentropy(Loss):
         ignored = np.nan if self.ignore_class is None else float(self.ignore_class)
         return self.kind, (float(self.from_logits), config.epsilon(), ignored)
 
-    def prepare(self, y_true: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """Return the class numbers as int64 in shape ``shape[:-1]``; raise ValueError for numbers out of range."""
+    def prepare(self, y_true: Any, shape: tuple[int, ...], mask: Any = None) -> np.ndarray:
+        """Return the class numbers as int64 in shape ``shape[:-1]``, zero outside the mask.
+
+        Raises
+        ------
+        ShapeError
+            For a shape that does not fit.
+        ValueError
+            For what is not a class number.
+        """
         y_true = np.asarray(y_true)
         if y_true.shape not in (shape[:-1], (*shape[:-1], 1)):
             raise ShapeError(
@@ -138,7 +146,12 @@ class SparseCategoricalCrossentropy(Loss):
             )
         if y_true.dtype.kind not in "biuf":
             raise ValueError(f"{self.name}: y_true must hold numbers, got dtype {y_true.dtype}.")
-        labels = y_true.reshape(shape[:-1]).astype(np.int64)
+        y_true = y_true.reshape(shape[:-1])
+        if mask is not None:
+            y_true = np.where(expand_weights(self.name, "mask", np.asarray(mask, bool), y_true.shape), y_true, 0)
+        if y_true.dtype.kind == "f" and not (y_true == np.floor(y_true)).all():
+            raise ValueError(f"{self.name}: y_true must hold class numbers, got fractions or NaN.")
+        labels = y_true.astype(np.int64)
         used = labels if self.ignore_class is None else labels[labels != self.ignore_class]
         if used.size and not 0 <= used.min() <= used.max() < shape[-1]:
             raise ValueError(

@@ -110,6 +110,11 @@ class Mean(RowMean):
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         """Add a value, or an array of them with one weight a row."""
+        if isinstance(values, float):  # the loss of every batch comes this way
+            weight = 1.0 if sample_weight is None else float(sample_weight)
+            self.total += values * weight
+            self.count += weight
+            return
         values = np.atleast_1d(np.asarray(values, np.float64))
         self._add(
             values, np.broadcast_to(np.asarray(1.0 if sample_weight is None else sample_weight), values.shape[:1])
@@ -138,7 +143,7 @@ def rows(
     name: str, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flatten to y_true (N, F) or (N, 1), y_pred (N, F), weights (N,); masked rows are gone."""
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred, np.float64)
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
     if y_pred.ndim == 1:
         y_pred = y_pred[:, None]
     lead = y_pred.shape[:-1]

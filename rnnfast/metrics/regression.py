@@ -22,8 +22,9 @@ class LossMetric(RowMean):
 
     def _update(self, y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray) -> None:
         targets = self._loss.prepare(y_true, y_pred.shape)
-        kept = self._loss.target_mask(targets, np.ones(len(weights), bool))
-        self._add(self._loss.call(targets, y_pred)[kept], weights[kept])
+        values = self._loss.call(targets, np.asarray(y_pred, np.float64))
+        kept = self._loss.target_mask(targets, None)
+        self._add(*((values, weights) if kept is None else (values[kept], weights[kept])))
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, **{key: getattr(self._loss, key) for key in self._loss.arguments}}

@@ -98,7 +98,7 @@ def with_class_weight(batch: Batch, class_weight: Mapping[int, float] | None, cl
         labels = labels[..., 0]
     elif labels.ndim > 1 and not class_numbers:
         labels = labels.argmax(-1)
-    classes, places = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
+    classes, places = np.unique(np.nan_to_num(np.round(labels), nan=-1).astype(np.int64), return_inverse=True)
     weights = np.array([float(class_weight.get(int(number), 1.0)) for number in classes])[places.reshape(labels.shape)]
     if batch.sample_weight is not None:
         own = batch.sample_weight

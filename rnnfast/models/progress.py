@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import Any
@@ -106,6 +105,8 @@ class Progress(Callback):
         return "  ".join(parts + [f"{name} {_number(value)}" for name, value in (logs or {}).items()])
 
     def _draw(self, line: str) -> None:
+        import shutil  # only needed on a terminal
+
         line = line[: max(shutil.get_terminal_size().columns - 1, 1)]
         self._write("\r" + line.ljust(self._width))
         self._width = len(line)

@@ -20,7 +20,6 @@ import json
 import math
 import os
 import re
-import secrets
 import stat
 import struct
 import zipfile
@@ -174,7 +173,7 @@ def _write_member(archive: zipfile.ZipFile, name: str, *parts: bytes | memoryvie
 def _replacing(path: str) -> Iterator[IO[bytes]]:
     """Yield a new file that takes the name `path` when the block ends well, and vanishes when it does not."""
     folder, base = os.path.split(os.path.abspath(path))
-    draft = os.path.join(folder, f".{base}.{secrets.token_hex(6)}.tmp")
+    draft = os.path.join(folder, f".{base}.{os.urandom(6).hex()}.tmp")
     with open(draft, "x+b") as file:
         try:
             with contextlib.suppress(FileNotFoundError):

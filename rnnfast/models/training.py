@@ -1,29 +1,21 @@
-"""The training loop: compile, fit, evaluate, predict and their single-batch forms.
-
-:class:`Trainer` knows batches, epochs, metrics and callbacks. What happens inside a step belongs to the model, which
-gives it ``_train_step``, ``_test_step``, ``_predict_step`` and ``_output_mask``.
-"""
+"""What a user calls to train, evaluate and predict: fit, evaluate, predict and their single-batch forms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rnnfast import losses
-from rnnfast.callbacks import CallbackList, History
+from rnnfast.callbacks import CallbackList, History, Logs
 from rnnfast.models import data_adapter
-from rnnfast.models.compiling import Compilable
-from rnnfast.models.data_adapter import ArrayBatches, Batch, Batches, StreamBatches, make_batch, make_batches
-from rnnfast.models.interrupts import ctrl_c_between_batches
+from rnnfast.models.data_adapter import ArrayBatches, Batches, make_batch, make_batches
+from rnnfast.models.loop import Loop
 from rnnfast.models.progress import Progress
 from rnnfast.random import SeedGenerator
 
-Logs = dict[str, Any]
 
-
-class Trainer(Compilable):
+class Trainer(Loop):
     """Mixin that trains, evaluates and predicts.
 
     Attributes
@@ -34,16 +26,7 @@ class Trainer(Compilable):
         Set it to True in a callback to end training after the batch.
     """
 
-    built: bool
-    history: History
     _shuffle_seeds: SeedGenerator | None = None
-
-    # What the model brings.
-    _train_step: Callable[..., tuple[float, np.ndarray | None]]
-    _test_step: Callable[..., tuple[float, np.ndarray]]
-    _predict_step: Callable[..., Any]
-    _output_mask: Callable[..., np.ndarray | None]
-    build: Callable[..., Any]
 
     def fit(
         self,
@@ -143,73 +126,6 @@ class Trainer(Compilable):
         if not isinstance(data, list | tuple) or not 2 <= len(data) <= 3:
             raise ValueError(f"{owner} must be (x, y), (x, y, sample_weight) or an iterable of batches, got {data!r}.")
         return make_batches(owner, *data, batch_size=batch_size, steps=steps, lengths=lengths, mask=mask)
-
-    def _run_epochs(
-        self,
-        batches: Batches,
-        held_out: Batches | None,
-        hooks: CallbackList,
-        epochs: range,
-        class_weight: Mapping[int, float] | None,
-        validation_freq: int | list[int],
-    ) -> None:
-        self.stop_training = False
-        logs: Logs = {}
-        hooks.on_train_begin()
-        try:
-            with ctrl_c_between_batches() as interrupted:
-                for epoch in epochs:
-                    self.reset_metrics()
-                    hooks.on_epoch_begin(epoch)
-                    trained = self._run_train_batches(batches, hooks, class_weight, interrupted)
-                    if not trained and epoch == epochs[0]:
-                        raise ValueError(f"{self._label}: x must yield at least one batch to fit, got none.")
-                    if not trained:
-                        break
-                    logs = trained
-                    if held_out is not None and _is_due(epoch, validation_freq):
-                        found = self._run_test_batches(held_out, hooks, interrupted)
-                        logs |= {f"val_{name}": value for name, value in found.items()}
-                    hooks.on_epoch_end(epoch, logs)
-                    interrupted()
-                    if self.stop_training:
-                        break
-        except KeyboardInterrupt:
-            hooks.on_train_end(logs)
-            raise
-        hooks.on_train_end(logs)
-
-    def _run_train_batches(
-        self,
-        batches: Batches,
-        hooks: CallbackList,
-        class_weight: Mapping[int, float] | None,
-        interrupted: Callable[[], None],
-    ) -> Logs:
-        logs: Logs = {}
-        for index, batch in enumerate(batches):
-            hooks.on_train_batch_begin(index)
-            logs = self._train_batch(batch, class_weight)
-            hooks.on_train_batch_end(index, logs)
-            interrupted()
-            if self.stop_training:
-                break
-        if isinstance(batches, StreamBatches):
-            hooks.params["steps"] = batches.steps
-            self.stop_training |= batches.exhausted
-        return logs
-
-    def _run_test_batches(self, batches: Batches, hooks: CallbackList, interrupted: Callable[[], None]) -> Logs:
-        self.reset_metrics()
-        hooks.on_test_begin()
-        logs: Logs = {}
-        for index, batch in enumerate(batches):
-            hooks.on_test_batch_begin(index)
-            logs = self._test_batch(batch)
-            hooks.on_test_batch_end(index, logs)
-            interrupted()
-        hooks.on_test_end(logs)
-        return logs
 
     def evaluate(
         self,
@@ -327,35 +243,6 @@ class Trainer(Compilable):
         self._build_for(batch.x)
         return self._predict_step(batch.x, batch.mask)
 
-    def _train_batch(self, batch: Batch, class_weight: Mapping[int, float] | None) -> Logs:
-        numbers = isinstance(self.loss, losses.SparseCategoricalCrossentropy)
-        batch = data_adapter.with_class_weight(self._with_targets(batch), class_weight, numbers)
-        loss, y_pred = self._train_step(batch.x, batch.y, batch.sample_weight, batch.mask)
-        return self._watch(batch, loss, y_pred)
-
-    def _test_batch(self, batch: Batch) -> Logs:
-        batch = self._with_targets(batch)
-        loss, y_pred = self._test_step(batch.x, batch.y, batch.sample_weight, batch.mask)
-        return self._watch(batch, loss, y_pred)
-
-    def _watch(self, batch: Batch, loss: float, y_pred: np.ndarray | None) -> Logs:
-        """Add a batch to the loss' mean, weighted by its number of samples, and to the metrics."""
-        self._loss_tracker.update_state(loss, len(batch.x))
-        if self._needs_predictions:
-            mask = self._output_mask(batch.x, batch.mask)
-            self._metric_list.update_state(batch.y, y_pred, batch.sample_weight, mask)
-        return {"loss": self._loss_tracker.result(), **self._metric_list.result()}
-
-    def _with_targets(self, batch: Batch) -> Batch:
-        if batch.y is None:
-            raise ValueError(f"{self._label}: y must be given to compute the loss, got None.")
-        self._build_for(batch.x)
-        return batch
-
-    def _build_for(self, x: np.ndarray) -> None:
-        if not self.built:
-            self.build((None, *x.shape[1:]))
-
     def _shuffles(self) -> SeedGenerator:
         # Made at the first fit, so that a seed set at any time before it counts; kept, so that training goes on.
         if self._shuffle_seeds is None:
@@ -378,10 +265,6 @@ class Trainer(Compilable):
         hooks.set_model(self)
         hooks.set_params({"verbose": verbose, **params})
         return hooks
-
-
-def _is_due(epoch: int, frequency: int | list[int]) -> bool:
-    return epoch + 1 in frequency if isinstance(frequency, list | tuple) else (epoch + 1) % frequency == 0
 
 
 def _flat(logs: Logs, return_dict: bool) -> Any:
