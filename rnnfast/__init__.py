@@ -8,6 +8,7 @@ A model's layers describe themselves to a plan, a flat list of ops over one aren
 """
 
 from rnnfast import activations, callbacks, config, constraints, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
+from rnnfast._report import show_config
 from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
 from rnnfast.layers import Input
@@ -36,5 +37,6 @@ __all__ = [
     "regularizers",
     "schedules",
     "set_num_threads",
+    "show_config",
     "utils",
 ]

@@ -140,8 +140,9 @@ class Steps:
         valid = runner.check_mask(x, mask, None)
         bound = self._bound(x, valid is not None, train)
         shape = bound.extra["y"].shape
-        target = self.loss.prepare(y, shape)
-        loss_mask = self.loss.target_mask(target, valid if bound.extra["y"].timed else None)
+        output_mask = valid if bound.extra["y"].timed else None
+        target = self.loss.prepare(y, shape, output_mask)
+        loss_mask = self.loss.target_mask(target, output_mask)
         coefficients = self.loss.coefficients(shape[:-1], sample_weight, loss_mask)
         target = np.require(target, runner.dtype, ["C", "A"])
         outputs = [np.empty(shape, runner.dtype) for _ in bound.outputs]
