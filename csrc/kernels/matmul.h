@@ -1,5 +1,13 @@
 /* C = A . P (+ bias, + C, activation), C += A^T . B, and the packing of P. */
 
+/* One row of a tile to C, of which `left` columns exist. */
+INLINE void V(matmul_store)(const rnnf_matmul *g, real *c, const vec *product, int nv, int64_t left) {
+    for (int v = 0; v < nv; v++, c += LANES, left -= LANES) {
+        vec y = g->accumulate ? vload_n(c, left) + product[v] : product[v];
+        vstore_n(c, g->act == ACT_linear ? y : V(activate)(g->act, y), left);
+    }
+}
+
 static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int64_t r1, int64_t panel) {
     const int64_t depth = g->blocks * g->block, column = panel * g->nv * LANES;
     const V(tile_args) base = {.a_row = g->a_row, .a_k = 1, .blocks = g->blocks, .block = g->block, .block_stride = g->block_stride,
@@ -11,12 +19,8 @@ static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int6
         vec product[TILE_VECTORS];
         t.a = (const real *)g->a + r * g->a_row;
         V(tiles)[nv - 1][mr - 1](&t, product);
-        for (int i = 0; i < mr * nv; i++) {
-            real *c = (real *)g->c + (r + i / nv) * g->c_row + column + i % nv * LANES;
-            const int64_t left = g->cols - column - i % nv * LANES;
-            vec y = g->accumulate ? vload_n(c, left) + product[i] : product[i];
-            vstore_n(c, g->act == ACT_linear ? y : V(activate)(g->act, y), left);
-        }
+        for (int m = 0; m < mr; m++)
+            V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * nv, nv, g->cols - column);
         r += mr;
     }
 }
@@ -43,11 +47,13 @@ static void V(outer_panel)(const rnnf_outer *g, int64_t rows, int64_t row0, int6
         t.a_k = V(next_rows)(g->k - k, ROWS_MOST(nv));
         t.a = (const real *)g->scratch + k * rows;
         V(tiles)[nv - 1][t.a_k - 1](&t, product);
-        for (int i = 0; i < t.a_k * nv; i++) {
-            const int v = i % nv;
+        for (int v = 0; v < nv; v++) {
             const int64_t left = g->gated ? g->cols - panel * LANES : g->cols - (panel * nv + v) * LANES;
-            real *c = (real *)g->c + (k + i / nv) * g->c_row + panel * g->c_panel + g->order[v] * g->c_vector;
-            if (left > 0) vstore_n(c, add ? vload_n(c, left) + product[i] : product[i], left);
+            real *c = (real *)g->c + k * g->c_row + panel * g->c_panel + g->order[v] * g->c_vector;
+            for (int m = 0; m < t.a_k && left > 0; m++, c += g->c_row) {
+                const vec sum = product[m * nv + v];
+                vstore_n(c, add ? vload_n(c, left) + sum : sum, left);
+            }
         }
     }
 }

@@ -53,7 +53,9 @@ INLINE void V(step_panels)(const rnnf_step *k, const V(phase_shape) c, V(forward
         t.a = (const real *)k->a + r * k->a_row;
         if (k->a_gate) V(gated_product)(k, t, mr, nv, product);
         else (np > 1 ? V(tiles_beside)[nv - 1] : V(tiles)[nv - 1][mr - 1])(&t, product);
-        for (int i = 0; i < mr * units; i++) V(step_unit)(k, c, forward, act, gate, r + i / units, panel + i % units, product + i * c.nv);
+        const vec *own = product;
+        for (int m = 0; m < mr; m++)
+            for (int u = 0; u < units; u++, own += c.nv) V(step_unit)(k, c, forward, act, gate, r + m, panel + u, own);
         r += mr;
     }
 }
@@ -96,7 +98,9 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
             vec product[TILE_VECTORS];
             t.a = (const real *)k->dg_next + r * t.a_row;
             V(tiles)[nv - 1][mr - 1](&t, product);
-            for (int i = 0; i < mr * nv; i++) V(step_back_unit)(k, c, backward, act, gate, first, r + i / nv, p + i % nv, product[i]);
+            const vec *own = product;
+            for (int m = 0; m < mr; m++)
+                for (int u = 0; u < nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);
             r += mr;
         }
     }

@@ -78,8 +78,9 @@ static const V(tile_fn) V(tiles)[4][8] = {
 #define BESIDE(nv) ((nv) == 1 ? 1 : (nv) == 2 ? 4 : (nv) == 3 ? 3 : 2)
 static const V(tile_fn) V(tiles_beside)[4] = {TILE_AT(1, 1), V(tile_1x4x2), V(tile_1x3x3), V(tile_1x2x4)};
 
-/* Rows of the next tile when `rows` are cut into as few of at most `most` as can be, as even as can be. */
+/* Rows of the next tile: at most `most`, and no lone row at the end. */
 INLINE int V(next_rows)(int64_t rows, int64_t most) {
-    int64_t tiles = (rows + most - 1) / most;
-    return (int)((rows + tiles - 1) / tiles);
+    if (rows <= most) return (int)rows;
+    if (rows >= 2 * most) return (int)most;
+    return (int)((rows + 1) / 2);
 }

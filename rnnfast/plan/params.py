@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import numpy as np
@@ -78,11 +79,19 @@ class Variable:
         return f"<Variable {self.path} shape={self.shape} dtype={self.dtype}>"
 
 
+HUGE_PAGE = 2 << 20
+
+
 def aligned_zeros(size: int, dtype: str) -> np.ndarray:
-    """Zeros that start on a 64-byte line."""
+    """Zeros that start on a 64-byte line; large ones on huge pages, where the system gives them, since panels are read as a stream at every step."""
     itemsize = np.dtype(dtype).itemsize
-    raw = np.zeros(size * itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
+    if size * itemsize >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory = mmap.mmap(-1, size * itemsize + HUGE_PAGE)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        raw, line = np.frombuffer(memory, np.uint8), HUGE_PAGE
+    else:
+        raw, line = np.zeros(size * itemsize + 64, np.uint8), 64
+    start = -raw.ctypes.data % line
     return raw[start : start + size * itemsize].view(dtype)
 
 
