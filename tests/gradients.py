@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,9 +39,29 @@ def _gradients(torch: Any, outs: list[Any], ups: list[Array], wrt: list[Any]) ->
     return [np.zeros(tuple(w.shape)) if g is None else g.numpy() for w, g in zip(wrt, grads, strict=True)]
 
 
+@contextmanager
+def keras_floatx(dtype: str) -> Iterator[Any]:
+    """Keras computing in ``dtype``. Its type promotion narrows float64 to float32 (as JAX does), so that rule is lifted."""
+    keras = require("keras")
+    narrowing = importlib.import_module("keras.src.backend.common.dtypes").BIT64_TO_BIT32_DTYPE
+    kept = keras.config.floatx(), narrowing["float64"]
+    keras.config.set_floatx(dtype)
+    narrowing["float64"] = dtype
+    try:
+        yield keras
+    finally:
+        keras.config.set_floatx(kept[0])
+        narrowing["float64"] = kept[1]
+
+
 def keras_vjp(p: cases.Problem, dtype: str = "float64") -> dict[str, Any]:
     """The problem in Keras on its torch backend, gradients by autograd."""
-    keras, torch = require("keras"), require("torch")
+    with keras_floatx(dtype) as keras:
+        return _keras_vjp(keras, p, dtype)
+
+
+def _keras_vjp(keras: Any, p: cases.Problem, dtype: str) -> dict[str, Any]:
+    torch = require("torch")
     layer = p.build(keras, dtype)
     x = torch.tensor(p.x.astype(dtype) if p.x.dtype == np.float64 else p.x, requires_grad=p.x.dtype == np.float64)
     kwargs: dict[str, Any] = {}

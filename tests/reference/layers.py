@@ -241,7 +241,8 @@ def make(spec: Spec, weights: list[Array]) -> Layer:
     if kind == "Bidirectional":
         forward, backward = _pair(config)
         half = len(weights) // 2
-        return Bidirectional(make(forward, weights[:half]), make(backward, weights[half:]), **config)
+        merge = config.get("merge_mode", "concat")
+        return Bidirectional(make(forward, weights[:half]), make(backward, weights[half:]), merge_mode=merge)
     if kind == "TimeDistributed":
         return TimeDistributed(make(config["layer"], weights))
     if kind in CELLS:
