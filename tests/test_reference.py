@@ -108,7 +108,7 @@ def keras_cases():
             yield pytest.param(spec, mask, id=f"{name}-{mask}")
 
 
-@pytest.mark.parametrize(("spec", "mask"), keras_cases())
+@pytest.mark.parametrize(("spec", "mask"), list(keras_cases()))
 def test_layers_match_keras(spec, mask, rng):
     require("keras")
     p = cases.problem(spec, (3, 5, 4), rng, mask)
@@ -130,7 +130,7 @@ def test_awkward_sizes_match_keras(cell, units, rng):
 def test_every_activation_in_every_cell_matches_keras(cell, name, rng):
     require("keras")
     spec = cases.recurrent(cell, 5, activation=name, return_sequences=True)
-    p = cases.problem(spec, (3, 2 if name == "exponential" else 3, 4), rng, "trailing")
+    p = cases.problem(spec, (3, 1 if name == "exponential" else 3, 4), rng, "trailing")
     cases.assert_close(keras_vjp(p), p.expected | {"initial_state": []}, TIGHT, backward_bound(name))
 
 
