@@ -23,10 +23,6 @@ def table(items):
     return [pytest.param(spec, id=name) for name, spec in items]
 
 
-def takes_state(spec):
-    return spec[0] in ("SimpleRNN", "LSTM", "GRU", "Bidirectional")
-
-
 @pytest.mark.parametrize("name", [*activations.CELL_NAMES, "glu"])
 def test_activation_derivatives_match_central_differences(name, rng):
     x = rng.normal(0.0, 2.0, (5, 6))
@@ -68,7 +64,7 @@ def backward_bound(*names):
 @pytest.mark.parametrize("mask", ["none", "holes"])
 @pytest.mark.parametrize("spec", table(ALL))
 def test_gradients_match_central_differences(spec, mask, rng):
-    p = cases.problem(spec, SMALL, rng, mask, initial_state=takes_state(spec) and mask != "none")
+    p = cases.problem(spec, SMALL, rng, mask, initial_state=cases.takes_state(spec) and mask != "none")
 
     def total():
         outs = p.oracle.forward(p.x, p.mask, p.initial_state)[0]
