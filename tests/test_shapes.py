@@ -1,0 +1,84 @@
+"""Awkward sizes around every SIMD width and tile: forward and all gradients against the oracle, ragged rows included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnnfast
+from tests import cases, reference
+
+# (T, B, I, H): the odd ones of benchdnn's small recurrent problems, then 1 x 1 x 1 x 1 and one row more than 64.
+GRID = [
+    (8, 12, 16, 16),
+    (4, 20, 36, 36),
+    (2, 6, 16, 32),
+    (1, 7, 17, 34),
+    (1, 3, 16, 64),
+    (1, 4, 17, 68),
+    (3, 4, 34, 85),
+    (1, 1, 1, 1),
+    (5, 1, 1, 1),
+    (3, 65, 3, 5),
+    (2, 130, 2, 3),
+    (9, 2, 1, 2),
+]
+UNITS = (1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65, 127, 129)
+
+
+def check(spec, shape, dtype, rng):
+    batch, steps, _ = shape
+    lengths = rng.integers(0, steps + 1, batch)
+    for mask in (None, reference.length_mask(lengths, steps)):
+        p = cases.problem(spec, shape, rng, initial_state=True).with_mask(mask)
+        cases.assert_close(p.build(rnnfast, dtype).vjp(**p.cast(dtype)), p.expected, *cases.bound(dtype))
+
+
+@pytest.mark.parametrize("size", GRID, ids=lambda s: "T{}B{}I{}H{}".format(*s))
+@pytest.mark.parametrize("cell", cases.CELLS)
+def test_grid(cell, size, dtype, rng):
+    steps, batch, features, units = size
+    check(cases.recurrent(cell, units, return_sequences=True, return_state=True), (batch, steps, features), dtype, rng)
+
+
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("cell", cases.CELLS)
+def test_units_around_simd_widths(cell, batch, units, dtype, rng):
+    check(cases.recurrent(cell, units, return_sequences=True), (batch, 3, 5), dtype, rng)
+
+
+@pytest.mark.parametrize("features", [1, 2, 31, 33, 129, 300])
+@pytest.mark.parametrize("units", [1, 10, 33])
+def test_dense(features, units, dtype, rng):
+    p = cases.problem(("Dense", {"units": units, "activation": "tanh"}), (5, 3, features), rng)
+    got = p.build(rnnfast, dtype).vjp(p.cast(dtype)["x"], p.cast(dtype)["dy"])
+    cases.assert_close(got, p.expected | {"initial_state": None}, *cases.bound(dtype))
+
+
+@pytest.mark.parametrize("units", [1, 8, 17, 33])
+@pytest.mark.parametrize("merge", cases.MERGES)
+def test_bidirectional(merge, units, dtype, rng):
+    inner = cases.recurrent("GRU", units, return_sequences=True, return_state=True)
+    check(("Bidirectional", {"layer": inner, "merge_mode": merge}), (5, 4, 3), dtype, rng)
+
+
+@pytest.mark.parametrize("cell", cases.CELLS)
+@pytest.mark.parametrize("options", ["last", "sequence", "zero-sequence-states"])
+def test_empty_sizes(cell, options, dtype, rng):
+    layer = rnnfast.layers.SimpleRNN if cell == "SimpleRNN" else getattr(rnnfast.layers, cell.split("-")[0])
+    kind, config = cases.recurrent(cell, 5, **cases.OPTIONS[options])
+    assert layer.__name__ == kind
+    made = layer(**config, dtype=dtype)
+    made.build((None, None, 3))
+    for batch, steps in ((0, 4), (3, 0), (0, 0)):
+        y = cases.as_list(made(np.zeros((batch, steps, 3), dtype)))[0]
+        assert y.shape == ((batch, steps, 5) if config.get("return_sequences") else (batch, 5))
+        assert not y.any()
+        assert y.dtype == dtype
+
+
+@pytest.mark.parametrize("cell", cases.CELLS)
+def test_no_steps_returns_the_initial_state_and_passes_its_gradient(cell, rng):
+    p = cases.problem(cases.recurrent(cell, 5, return_state=True), (3, 0, 2), rng, initial_state=True)
+    cases.assert_close(p.build(rnnfast, "float64").vjp(**p.cast("float64")), p.expected, 1e-12, 1e-11)
