@@ -47,6 +47,7 @@ class Layer:
     """
 
     timed: bool | None = None  # whether the input needs a time axis; None: either
+    uses_mask = False  # whether its output depends on which steps are masked
     streams = False  # whether a live stream can run it step by step
 
     def __init__(self, *, name: str | None = None, dtype: str | None = None, trainable: bool = True, **unknown: Any) -> None:

@@ -192,7 +192,7 @@ class Masking(Layer):
     mask_value : float, default 0.0
     """
 
-    timed = True
+    timed = uses_mask = True
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -392,7 +392,7 @@ class Reshape(Layer):
 
 
 class _Pooling(Layer):
-    timed = True
+    timed = uses_mask = True
     kind = ""
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any) -> None:

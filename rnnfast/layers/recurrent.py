@@ -39,7 +39,7 @@ class Recurrent(Layer):
     """
 
     timed = True
-    streams = True
+    streams = uses_mask = True
     cell = ""
     gates = 1
     states = 1

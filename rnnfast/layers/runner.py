@@ -53,6 +53,7 @@ class Runner:
         self.layers, self.owner = list(layers), owner
         self.first = next((one for one in self.layers if not type(one).__name__ == "InputLayer"), self.layers[0])
         self.tokens = bool(getattr(self.first, "tokens", False))
+        self.uses_mask = any(layer.uses_mask for layer in self.layers)
         self.dtype = self.layers[0].dtype
         for layer in self.layers:
             if layer.dtype != self.dtype:
@@ -107,6 +108,10 @@ class Runner:
                 break
             valid = layer.compute_mask(x, valid)
         return valid
+
+    def steps_to_run(self, valid: np.ndarray | None) -> np.ndarray | None:
+        """The mask that a plan follows: none where no layer looks at it."""
+        return valid if self.uses_mask else None
 
     def _from_lengths(self, x: np.ndarray, lengths: Any) -> np.ndarray:
         given = np.asarray(lengths)
@@ -193,7 +198,7 @@ class Runner:
     def predict(self, x: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, training: bool = False) -> Any:
         """The output for x, or the list of outputs and states."""
         x = self.check_input(x)
-        valid = self.check_mask(x, mask, lengths)
+        valid = self.steps_to_run(self.check_mask(x, mask, lengths))
         initial = self.check_states(x, initial_state)
         bound = self.predict_plan(x, valid is not None, training, len(initial))
         outputs = [np.empty(t.shape, self.dtype) for _, t in bound.outputs]
@@ -245,7 +250,7 @@ class Runner:
     ) -> dict[str, Any]:
         """Gradients of sum(dy * y) + sum(dstates * states) by inputs, weights and initial states."""
         x = self.check_input(x)
-        valid = self.check_mask(x, mask, lengths)
+        valid = self.steps_to_run(self.check_mask(x, mask, lengths))
         initial = self.check_states(x, initial_state)
         bound = self.start(x, valid is not None, training, True, len(initial), dx=True)
         b = bound.builder

@@ -34,6 +34,7 @@ class Bidirectional(Layer):
     """
 
     timed = True
+    uses_mask = True
 
     def __init__(self, layer: Recurrent, merge_mode: str | None = "concat", *, backward_layer: Recurrent | None = None, **kwargs: Any) -> None:
         super().__init__(**{"dtype": getattr(layer, "dtype", None)} | kwargs)

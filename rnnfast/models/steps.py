@@ -138,7 +138,8 @@ class Steps:
         runner = self.runner
         x = runner.check_input(x)
         valid = runner.check_mask(x, mask, None)
-        bound = self._bound(x, valid is not None, train)
+        steps = runner.steps_to_run(valid)
+        bound = self._bound(x, steps is not None, train)
         shape = bound.extra["y"].shape
         output_mask = valid if bound.extra["y"].timed else None
         target = self.loss.prepare(y, shape, output_mask)
@@ -152,7 +153,7 @@ class Steps:
                 self.scalars[: len(scalars)] = scalars
             else:
                 runner.params.pack(bound.program.team_size)
-            runner.refresh(bound, valid)
+            runner.refresh(bound, steps)
             source = bound.extra["y"].rows.source
             bound.extra["weight"][: len(source)] = np.broadcast_to(coefficients, shape[:-1]).reshape(-1)[source]
             bound.extra["target"].point(target.ctypes.data, bound.extra["columns"])

@@ -88,6 +88,7 @@ class Builder:
         self.streaming: dict[str, list[np.ndarray]] | None = None  # of a stream: the states of its layers, by name
         self.activities: list[tuple[Tensor, Any]] = []  # outputs that a regularizer looks at
         self.constants: list[np.ndarray] = []  # kept alive as long as the plan
+        self._wholes: set[Buffer] = set()  # buffers that others are parts of
         self._tape: list[Callable[[], None]] = []
 
     # -- buffers and ops -------------------------------------------------------------------------------------------------------
@@ -102,6 +103,7 @@ class Builder:
         """Columns of another buffer's rows, from column `first`."""
         made = Buffer(whole.name, first, whole.stride)
         made.owner = whole
+        self._wholes.add(whole)
         self.plan.buffers.append(made)
         return made
 
@@ -223,6 +225,7 @@ class Builder:
             return buffer
         narrow = Buffer(buffer.name, 0, width)
         narrow.owner = buffer
+        self._wholes.add(buffer)
         self.plan.buffers.append(narrow)
         return narrow
 
@@ -441,7 +444,7 @@ class Builder:
 
     def output(self, x: Tensor, name: str) -> Buffer:
         """The caller's array of a result."""
-        free = not self.masked and not self.gradients and x.buffer.owner is None and x.buffer in self.plan.buffers
+        free = not self.masked and not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes
         if free and (x.strided or self.same_layout(x)):
             self.plan.buffers.remove(x.buffer)  # its op writes into the caller's memory
             return x.buffer
