@@ -49,6 +49,14 @@ def name_of(owner: str, argument: str, identifier: Any) -> str:
     return name
 
 
+def of_units(owner: str, argument: str, identifier: Any) -> str:
+    """As name_of, for a recurrent layer, whose activations work on each unit by itself."""
+    name = name_of(owner, argument, identifier)
+    if name in ("softmax", "log_softmax"):
+        raise ValueError(f"{owner}: {argument} must work on each unit by itself, got {name!r}, which works on rows. Use it in a layer behind this one.")
+    return name
+
+
 def get(identifier: Any) -> Callable[[Any], np.ndarray]:
     """The function for a name, a function of this module, or None.
 

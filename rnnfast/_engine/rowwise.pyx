@@ -377,6 +377,18 @@ cdef void flip(void *args, rnnf_team *team, int member) noexcept nogil:
             memcpy(row_of(a, a.y, a.rows.count + r), row_of(a, a.x, a.rows.count + r), bytes)
 
 
+cdef void blank(void *args, rnnf_team *team, int member) noexcept nogil:
+    """y[row] = x[row], or 0 where the row's last step in processing order (the first one when kind is 1) is masked. One row a sequence of `rows`."""
+    cdef task *a = <task *>args
+    cdef int64_t r, begin, end, time = a.rows.time, last = 0 if a.kind else time - 1
+    share(a.rows.batch, team, member, 1, &begin, &end)
+    for r in range(begin, end):
+        if time and a.rows.shown[a.rows.order[r] * time + last] < a.rows.count:
+            memcpy(row_of(a, a.y, r), row_of(a, a.x, r), a.n * a.k.itemsize)
+        else:
+            memset(row_of(a, a.y, r), 0, a.n * a.k.itemsize)
+
+
 cdef void accumulate(void *args, rnnf_team *team, int member) noexcept nogil:
     """dx += dy, n features."""
     cdef task *a = <task *>args
@@ -490,6 +502,7 @@ register("merge", merge)
 register("merge_back", merge_back)
 register("copy", copy)
 register("flip", flip)
+register("blank", blank)
 register("accumulate", accumulate)
 register("loss", loss)
 register("penalty", penalty)

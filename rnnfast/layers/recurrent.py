@@ -56,7 +56,7 @@ class Recurrent(Layer):
         super().__init__(**kwargs)
         self.units = positive(self, "units", units)
         owner = f"{type(self).__name__} '{self.name}'"
-        self.activation = activations.name_of(owner, "activation", activation)
+        self.activation = activations.of_units(owner, "activation", activation)
         self.use_bias, self.seed = bool(use_bias), seed
         self.dropout, self.recurrent_dropout = rate(self, "dropout", dropout), rate(self, "recurrent_dropout", recurrent_dropout)
         self.seeds = SeedGenerator(seed)
@@ -112,6 +112,8 @@ class Recurrent(Layer):
             b.carry_states(self, result.states)
         output = result.sequence if sequences else result.last
         assert output is not None
+        if self.zero_output_for_mask and not sequences:
+            output = b.blank(output, x.rows, self.go_backwards)
         if self.activity_regularizer is not None:
             b.activities.append((output, self.activity_regularizer))
         return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not b.streaming else []
@@ -164,7 +166,7 @@ class Gated(Recurrent):
 
     def __init__(self, units: int, *, recurrent_activation: Any = "sigmoid", **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
-        self.recurrent_activation = activations.name_of(f"{type(self).__name__} '{self.name}'", "recurrent_activation", recurrent_activation)
+        self.recurrent_activation = activations.of_units(f"{type(self).__name__} '{self.name}'", "recurrent_activation", recurrent_activation)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"recurrent_activation": self.recurrent_activation}

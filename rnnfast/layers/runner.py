@@ -269,7 +269,7 @@ class Runner:
         b.backward()
         results = [np.zeros(x.shape, self.dtype), *(np.zeros(s.shape, self.dtype) for s in initial)]
         for tensor, array in zip([bound.source, *bound.extra["given"]], results, strict=True):
-            inner = tensor.parts[0] if tensor.parts else tensor
+            inner = tensor.parts[0] if tensor.parts and tensor.parts[0].grad is not None else tensor
             if inner.grad is not None:
                 target = Buffer("gradient", 0, tensor.width)
                 target.point(array.ctypes.data, tensor.width)

@@ -54,7 +54,7 @@ class Bidirectional(Layer):
         for one in self.sublayers():
             one.zero_output_for_mask = one.zero_output_for_mask or one.return_sequences
         self.return_sequences, self.return_state, self.stateful = layer.return_sequences, layer.return_state, layer.stateful
-        self.states = 2 * layer.states
+        self.states = layer.states + backward_layer.states
 
     def _check_pair(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
@@ -87,8 +87,8 @@ class Bidirectional(Layer):
     def describe_states(self, b: Builder, x: Tensor, initial: list[Tensor]) -> tuple[Any, list[Tensor]]:
         """As describe, from given states (the forward layer's, then the backward one's)."""
         pair = [self.forward_layer, self.backward_layer]
-        half = len(initial) // 2
-        given = [initial[:half] or b.carried_states(pair[0]), initial[half:] or b.carried_states(pair[1])]
+        first = pair[0].states
+        given = [initial[:first] or b.carried_states(pair[0]), initial[first:] or b.carried_states(pair[1])]
         sequence, need = self.return_sequences, self.return_state or self.stateful
         concat = self.merge_mode == "concat"
         directions = [layer.direction(states) for layer, states in zip(pair, given, strict=True)]

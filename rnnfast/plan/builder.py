@@ -348,6 +348,16 @@ class Builder:
         self.on_backward(lambda: self.give(x, lambda dx: self.op("flip", x.rows, {"x": y.grad, "y": dx}, n=x.width)))
         return y
 
+    def blank(self, x: Tensor, rows: Rows, backwards: bool) -> Tensor:
+        """Last outputs [B, H] of the sequences of `rows`, 0 where the step that is processed last is masked."""
+        if not self.masked:
+            return x
+        y = self.tensor("blank", x, x.features)
+        numbers = {"n": x.width, "kind": int(backwards)}
+        self.op("blank", rows, {"x": x.buffer, "y": y.buffer}, **numbers)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("blank", rows, {"x": y.grad, "y": dx}, **numbers)))
+        return y
+
     def concat(self, parts: list[Tensor]) -> Tensor:
         """Tensors side by side on the last axis."""
         y = self.tensor("concat", parts[0], (sum(t.width for t in parts),))
