@@ -2,9 +2,9 @@
 
 import pytest
 
+from rnnfast import get_num_threads
 from rnnfast.benchmark.cases import GRID, Case
 from rnnfast.benchmark.rivals import rnnfast
-from rnnfast import get_num_threads
 
 
 @pytest.mark.parametrize("case", GRID, ids=lambda case: case.name)

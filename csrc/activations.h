@@ -72,13 +72,9 @@ static vec V(rare_derivative)(int act, vec kept) {
     case ACT_log_sigmoid: return -V(expm1_nonpositive)(kept);
     case ACT_sparse_plus: return vsel_lt(kept, one, V(lanes_sqrt)(kept), one);
     case ACT_sparse_sigmoid: return vsel_lt(zero, kept, vsel_lt(kept, one, half, zero), zero);
-    case ACT_silu:
-        s = V(sigmoid)(kept);
-        return s * (1 + kept * (1 - s));
+    case ACT_silu: s = V(sigmoid)(kept); return s * (1 + kept * (1 - s));
     case ACT_gelu: return V(normal_cdf)(kept) + kept * V(exp)(-half * kept * kept) * vset(0.398942280401432677940);
-    case ACT_mish:
-        t = V(tanh)(V(softplus)(kept));
-        return t + kept * (1 - t * t) * V(sigmoid)(kept);
+    case ACT_mish: t = V(tanh)(V(softplus)(kept)); return t + kept * (1 - t * t) * V(sigmoid)(kept);
     case ACT_tanh_shrink: return V(tanh)(kept) * V(tanh)(kept);
     case ACT_hard_silu: return vsel_lt(kept, vset(-3), zero, vsel_lt(kept, vset(3), kept / 3 + half, one));
     default: return one;

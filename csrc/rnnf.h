@@ -42,14 +42,14 @@ typedef struct {
 
 /* One step of a cell for rows of a batch: gates = x_gates + (a . R + c), then the cell's forward. Unit panels [p0, p1) of V units. */
 typedef struct {
-    const void *a;       /* [rows, H] operand of the recurrent product; gate v has its own at a + v a_gate */
+    const void *a; /* [rows, H] operand of the recurrent product; gate v has its own at a + v a_gate */
     int64_t a_row, a_gate;
-    const void *h;       /* [rows, H] previous state */
-    void *out;           /* [rows, H padded] new state; not a, not h */
-    void *memory;        /* [rows, H padded] second state, in place: c of the LSTM; NULL if none */
+    const void *h; /* [rows, H] previous state */
+    void *out;     /* [rows, H padded] new state; not a, not h */
+    void *memory;  /* [rows, H padded] second state, in place: c of the LSTM; NULL if none */
     int64_t state_row;
     const void *panels, *bias; /* recurrent kernel and bias; bias may be NULL */
-    const void *x_gates; /* [rows][panel][G][V] */
+    const void *x_gates;       /* [rows][panel][G][V] */
     int64_t x_row;
     void *y; /* [rows, H] output sequence at this step; may be NULL */
     int64_t y_row, units;
@@ -77,8 +77,8 @@ typedef struct {
 typedef void (*rnnf_step_fn)(const rnnf_step *, int64_t rows, int64_t p0, int64_t p1);
 typedef void (*rnnf_step_back_fn)(const rnnf_step_back *, int64_t rows, int64_t p0, int64_t p1);
 
-/* A phase is one recurrent product and the gates that follow it; most cells have one. x gates are slots 0..gates-1 of the tape after backward; the product's gate
- * gradients are slots slot .. slot + product_gates - 1. */
+/* A phase is one recurrent product and the gates that follow it; most cells have one. x gates are slots 0..gates-1 of the tape after backward; the product's
+ * gate gradients are slots slot .. slot + product_gates - 1. */
 typedef struct {
     int product_gates, slot;
     rnnf_step_fn forward;
@@ -101,10 +101,25 @@ enum {
 /* Row-wise functions of Dense and Activation, beside the element-wise list. */
 enum { ROW_softmax = ACT_COUNT, ROW_log_softmax, ROW_COUNT };
 
-enum { LOSS_mse, LOSS_mae, LOSS_mape, LOSS_msle, LOSS_huber, LOSS_log_cosh, LOSS_binary_crossentropy, LOSS_categorical_crossentropy,
-       LOSS_sparse_categorical_crossentropy, LOSS_kl_divergence, LOSS_poisson, LOSS_hinge, LOSS_squared_hinge, LOSS_COUNT };
+enum {
+    LOSS_mse,
+    LOSS_mae,
+    LOSS_mape,
+    LOSS_msle,
+    LOSS_huber,
+    LOSS_log_cosh,
+    LOSS_binary_crossentropy,
+    LOSS_categorical_crossentropy,
+    LOSS_sparse_categorical_crossentropy,
+    LOSS_kl_divergence,
+    LOSS_poisson,
+    LOSS_hinge,
+    LOSS_squared_hinge,
+    LOSS_COUNT
+};
 
-/* Value and gradient of a loss over rows [r0, r1): returns sum of weight[r] * mean over the row; dp = its gradient (may be NULL). Targets of the sparse loss are one real a row. */
+/* Value and gradient of a loss over rows [r0, r1): returns sum of weight[r] * mean over the row; dp = its gradient (may be NULL). Targets of the sparse loss
+ * are one real a row. */
 typedef struct {
     int kind, from_logits;
     double parameter[3]; /* delta of Huber; label smoothing, epsilon; ignored class (NaN: none) */

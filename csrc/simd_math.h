@@ -42,9 +42,7 @@ INLINE vec V(exp_reduce)(vec x, vec *n) {
 }
 
 /* 2^n for integral n in [-EXP_BIAS, EXP_BIAS]; 2^-EXP_BIAS is given as 0. */
-INLINE vec V(exp2_integer)(vec n) {
-    return (vec)((ivec)(n + vset(EXP_MAGIC + EXP_BIAS)) << EXP_SHIFT);
-}
+INLINE vec V(exp2_integer)(vec n) { return (vec)((ivec)(n + vset(EXP_MAGIC + EXP_BIAS)) << EXP_SHIFT); }
 
 /* exp(x). Max error: 2 ULP. All x: +inf above the range, 0 below, NaN to NaN. */
 INLINE vec V(exp)(vec x) {

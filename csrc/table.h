@@ -14,8 +14,7 @@
 #include "kernels/loss.h"
 #include "kernels/update.h"
 
-#define ONE_PHASE(cell, product, first) \
-    [CELL_##cell] = {.name = #cell, cell##_SHAPE, .phase = {{product, first, V(cell##_step), V(cell##_step_back)}}}
+#define ONE_PHASE(cell, product, first) [CELL_##cell] = {.name = #cell, cell##_SHAPE, .phase = {{product, first, V(cell##_step), V(cell##_step_back)}}}
 
 const rnnf_kernels V(rnnf) = {
     .isa = TEXT(ISA),

@@ -8,8 +8,8 @@ A model's layers describe themselves to a plan, a flat list of ops over one aren
 """
 
 from rnnfast import activations, callbacks, config, constraints, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
-from rnnfast._report import show_config
 from rnnfast._engine import get_num_threads, set_num_threads
+from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
 from rnnfast.layers import Input
 from rnnfast.models.sequential import Sequential, load

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import rnnfast
-
 from tests import reference
 from tests.conftest import max_rel_error
 from tests.reference import layers as oracle_layers

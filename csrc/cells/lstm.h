@@ -1,7 +1,6 @@
-/* LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000). Gate order i, f, g, o. x = W x_t + b, h = R h_{t-1}; f is activation, s is recurrent_activation.
- * i = s(x_i + h_i)   f = s(x_f + h_f)   g = f(x_g + h_g)   o = s(x_o + h_o)
- * c' = f c + i g     h' = o f(c')
- * Tape: i, f, g, o as their derivatives need them, then dL/d(gate inputs); c. */
+/* LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000). Gate order i, f, g, o. x = W x_t + b, h = R h_{t-1}; f is activation, s is
+ * recurrent_activation. i = s(x_i + h_i)   f = s(x_f + h_f)   g = f(x_g + h_g)   o = s(x_o + h_o) c' = f c + i g     h' = o f(c') Tape: i, f, g, o as their
+ * derivatives need them, then dL/d(gate inputs); c. */
 #define lstm_SHAPE .gates = 4, .slots = 5, .states = 2, .phases = 1
 
 INLINE void V(lstm_forward)(int act, int gate, const vec *x, const vec *h, const vec *s, vec *out, vec *saved) {

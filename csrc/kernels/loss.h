@@ -114,7 +114,8 @@ static double V(loss)(const rnnf_loss *k, int64_t r0, int64_t r1) {
         else if (k->kind == LOSS_kl_divergence) value = V(row_kl_divergence)(k, p, t, dp, weight);
         else value = V(row_elements)(k, p, t, dp, weight);
         if (weight != 0) total += weight * value; /* a row of weight 0 is absent, even if it is NaN */
-        else if (dp) for (int64_t i = 0; i < k->cols; i++) dp[i] = 0;
+        else if (dp)
+            for (int64_t i = 0; i < k->cols; i++) dp[i] = 0;
     }
     return total;
 }

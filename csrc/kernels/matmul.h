@@ -10,8 +10,13 @@ INLINE void V(matmul_store)(const rnnf_matmul *g, real *c, const vec *product, i
 
 static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int64_t r1, int64_t panel) {
     const int64_t depth = g->blocks * g->block, column = panel * g->nv * LANES;
-    const V(tile_args) base = {.a_row = g->a_row, .a_k = 1, .blocks = g->blocks, .block = g->block, .block_stride = g->block_stride,
-                               .w = (const real *)g->panels + panel * depth * g->nv * LANES, .w_k = nv * LANES,
+    const V(tile_args) base = {.a_row = g->a_row,
+                               .a_k = 1,
+                               .blocks = g->blocks,
+                               .block = g->block,
+                               .block_stride = g->block_stride,
+                               .w = (const real *)g->panels + panel * depth * g->nv * LANES,
+                               .w_k = nv * LANES,
                                .init = g->bias ? (const real *)g->bias + column : 0};
     for (int64_t r = r0; r < r1;) {
         const int mr = V(next_rows)(r1 - r, ROWS_MOST(nv));
@@ -19,8 +24,7 @@ static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int6
         vec product[TILE_VECTORS];
         t.a = (const real *)g->a + r * g->a_row;
         V(tiles)[nv - 1][mr - 1](&t, product);
-        for (int m = 0; m < mr; m++)
-            V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * nv, nv, g->cols - column);
+        for (int m = 0; m < mr; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * nv, nv, g->cols - column);
         r += mr;
     }
 }
@@ -120,8 +124,7 @@ static void V(pack_transposed)(void *panels, const void *w, int64_t w_row, const
         for (int64_t k = 0; k < depth; k++, to += nv * LANES) {
             const int64_t unit = k / (vectors * LANES) * LANES + k % LANES, v = k / LANES % vectors;
             const real *from = (const real *)w + order[v] * units + unit;
-            for (int64_t lane = 0; lane < LANES; lane++)
-                to[lane] = unit < units && j * LANES + lane < outputs ? from[(j * LANES + lane) * w_row] : 0;
+            for (int64_t lane = 0; lane < LANES; lane++) to[lane] = unit < units && j * LANES + lane < outputs ? from[(j * LANES + lane) * w_row] : 0;
         }
     }
 }

@@ -1,7 +1,7 @@
 /* One time step of a cell: the recurrent product of a tile of rows and unit panels, then the cell's equations on the tile while it is in registers.
  *
- * STEP(phase, ...) instantiates the kernels of one phase of a cell. Its constants: nv gates of the product; x0, nx: gates of x_gates that it reads, of xg in all;
- * s0, ns: slots of the tape that it fills, of slots in all; reads, writes: whether it reads and writes the second state. */
+ * STEP(phase, ...) instantiates the kernels of one phase of a cell. Its constants: nv gates of the product; x0, nx: gates of x_gates that it reads, of xg in
+ * all; s0, ns: slots of the tape that it fills, of slots in all; reads, writes: whether it reads and writes the second state. */
 typedef struct {
     int nv, xg, x0, nx, slots, s0, ns, reads, writes;
 } V(phase_shape);
@@ -14,8 +14,10 @@ INLINE void V(step_unit)(const rnnf_step *k, const V(phase_shape) c, V(forward_f
     const int64_t at = row * k->state_row + panel * LANES, left = k->units - panel * LANES;
     const real *x = (const real *)k->x_gates + row * k->x_row + panel * c.xg * LANES;
     vec xs[4], hs[4], s[2], out[2], saved[5];
-    UNROLL for (int i = 0; i < c.nx; i++) xs[c.x0 + i] = vload(x + (c.x0 + i) * LANES);
-    UNROLL for (int i = 0; i < c.nv; i++) hs[i] = product[i];
+    UNROLL
+    for (int i = 0; i < c.nx; i++) xs[c.x0 + i] = vload(x + (c.x0 + i) * LANES);
+    UNROLL
+    for (int i = 0; i < c.nv; i++) hs[i] = product[i];
     s[0] = vload((const real *)k->h + at);
     if (c.reads) s[1] = vload((const real *)k->memory + at);
     forward(act, gate, xs, hs, s, out, saved);
@@ -24,7 +26,8 @@ INLINE void V(step_unit)(const rnnf_step *k, const V(phase_shape) c, V(forward_f
     if (k->y) vstore_n((real *)k->y + row * k->y_row + panel * LANES, out[0], left);
     if (k->tape) {
         real *tape = (real *)k->tape + panel * k->tape_panel + (row * c.slots + c.s0) * LANES;
-        UNROLL for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, saved[c.s0 + i]);
+        UNROLL
+        for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, saved[c.s0 + i]);
     }
 }
 
@@ -45,8 +48,15 @@ static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int mr, int nv,
 INLINE void V(step_panels)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int np, int nv, int64_t rows, int64_t panel) {
     const int units = c.nv == 1 ? nv : np;
     const int64_t depth = k->units, first = panel * c.nv;
-    V(tile_args) t = {.a_row = k->a_row, .a_k = 1, .blocks = 1, .block = depth, .w = (const real *)k->panels + first * depth * LANES,
-                      .w_panel = depth * nv * LANES, .w_k = nv * LANES, .init = k->bias ? (const real *)k->bias + first * LANES : 0};
+    V(tile_args)
+    t = {.a_row = k->a_row,
+         .a_k = 1,
+         .blocks = 1,
+         .block = depth,
+         .w = (const real *)k->panels + first * depth * LANES,
+         .w_panel = depth * nv * LANES,
+         .w_k = nv * LANES,
+         .init = k->bias ? (const real *)k->bias + first * LANES : 0};
     for (int64_t r = 0; r < rows;) {
         const int mr = V(next_rows)(rows - r, ROWS_MOST(nv));
         vec product[TILE_VECTORS];
@@ -70,18 +80,20 @@ INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) fo
 }
 
 /* The cell's backward for one row and one unit panel. */
-INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t row, int64_t panel,
-                              vec product) {
+INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t row,
+                              int64_t panel, vec product) {
     const int64_t at = row * k->carry_row + panel * LANES;
     real *tape = (real *)k->tape + panel * k->tape_panel + row * c.slots * LANES, *carry = (real *)k->carry + at;
     vec saved[5], dg[5], ds[2], h = vload((const real *)k->h + row * k->h_row + panel * LANES);
-    UNROLL for (int i = 0; i < c.slots; i++) saved[i] = vload(tape + i * LANES);
+    UNROLL
+    for (int i = 0; i < c.slots; i++) saved[i] = vload(tape + i * LANES);
     if (k->product_mask) product *= vload((const real *)k->product_mask + row * k->h_row + panel * LANES);
     ds[0] = vload(carry);
     if (c.reads) ds[1] = vload(carry + k->carry_state);
     if (first && k->dy) ds[0] += vload_n((const real *)k->dy + row * k->dy_row + panel * LANES, k->units - panel * LANES);
     backward(act, gate, product, saved, h, ds, dg);
-    UNROLL for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, dg[i]);
+    UNROLL
+    for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, dg[i]);
     vstore(carry, ds[0]);
     if (c.reads) vstore(carry + k->carry_state, ds[1]);
 }
@@ -91,8 +103,14 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
     const int64_t unit_panels = (k->units + LANES - 1) / LANES, block = c.nv * LANES;
     for (int64_t p = p0; p < p1; p += 4) {
         const int nv = p1 - p < 4 ? (int)(p1 - p) : 4;
-        V(tile_args) t = {.a_row = c.slots * LANES, .a_k = 1, .blocks = k->dg_next ? unit_panels : 0, .block = block, .block_stride = k->tape_panel,
-                          .w = (const real *)k->panels + p * unit_panels * block * LANES, .w_k = nv * LANES};
+        V(tile_args)
+        t = {.a_row = c.slots * LANES,
+             .a_k = 1,
+             .blocks = k->dg_next ? unit_panels : 0,
+             .block = block,
+             .block_stride = k->tape_panel,
+             .w = (const real *)k->panels + p * unit_panels * block * LANES,
+             .w_k = nv * LANES};
         for (int64_t r = 0; r < rows;) {
             const int mr = V(next_rows)(rows - r, ROWS_MOST(nv));
             vec product[TILE_VECTORS];

@@ -7,7 +7,7 @@ import numpy as np
 
 cimport numpy as cnp
 from cython.parallel cimport parallel, threadid
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 

@@ -68,7 +68,7 @@ ctypedef struct layer:
     operand *scratch        # [threads, 128 (max(inputs, units) + 8)]
     int64_t scratch_size
     int order[2][4]         # x gates, recurrent gates -> Keras' gate
-    int recurrent_bias_rows # 1 when the bias is (2, G H)
+    int recurrent_bias_rows  # 1 when the bias is (2, G H)
 
 # The part of a layer that one thread computes.
 ctypedef struct part:

@@ -66,7 +66,7 @@ cdef void gather(void *args, rnnf_team *team, int member) noexcept nogil:
 cdef void gather_back(void *args, rnnf_team *team, int member) noexcept nogil:
     """dx[caller's row, step] = dy[packed], 0 at masked steps."""
     cdef task *a = <task *>args
-    cdef int64_t i, begin, end, bytes = a.n * a.k.itemsize
+    cdef int64_t i, bytes = a.n * a.k.itemsize
     if member == 0:
         if a.rows.count < a.rows.batch * a.rows.time:
             memset(a.dx.data, 0, a.rows.batch * a.rows.time * bytes)

@@ -106,9 +106,10 @@ class Recurrent(Layer):
         initial = initial or b.carried_states(self)
         x = b.dropout(x, self.dropout, self.seeds, over_time=True)
         need = self.return_state or self.stateful
-        sequences = self.return_sequences or b.streaming
-        result = add_recurrent(b, x, [self.direction(initial)], sequences, not sequences, need or b.streaming)[0]
-        if self.stateful or b.streaming:
+        streaming = b.streaming is not None
+        sequences = self.return_sequences or streaming
+        result = add_recurrent(b, x, [self.direction(initial)], sequences, not sequences, need or streaming)[0]
+        if self.stateful or streaming:
             b.carry_states(self, result.states)
         output = result.sequence if sequences else result.last
         assert output is not None
@@ -116,7 +117,7 @@ class Recurrent(Layer):
             output = b.blank(output, x.rows, self.go_backwards)
         if self.activity_regularizer is not None:
             b.activities.append((output, self.activity_regularizer))
-        return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not b.streaming else []
+        return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not streaming else []
 
     def reset_state(self) -> None:
         """Let a stateful layer start from zeros again."""

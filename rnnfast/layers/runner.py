@@ -51,7 +51,7 @@ class Runner:
 
     def __init__(self, layers: Sequence[Layer], owner: str) -> None:
         self.layers, self.owner = list(layers), owner
-        self.first = next((one for one in self.layers if not type(one).__name__ == "InputLayer"), self.layers[0])
+        self.first = next((one for one in self.layers if type(one).__name__ != "InputLayer"), self.layers[0])
         self.tokens = bool(getattr(self.first, "tokens", False))
         self.uses_mask = any(layer.uses_mask for layer in self.layers)
         self.dtype = self.layers[0].dtype

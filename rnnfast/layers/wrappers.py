@@ -37,24 +37,25 @@ class Bidirectional(Layer):
     uses_mask = True
 
     def __init__(self, layer: Recurrent, merge_mode: str | None = "concat", *, backward_layer: Recurrent | None = None, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": getattr(layer, "dtype", None)} | kwargs)
+        super().__init__(**({"dtype": getattr(layer, "dtype", None)} | kwargs))  # type: ignore[arg-type]
         if not isinstance(layer, Recurrent):
             raise TypeError(f"Bidirectional '{self.name}': layer must be a recurrent layer, got {layer!r}.")
         if merge_mode not in MERGE_MODES:
             raise ValueError(f"Bidirectional '{self.name}': unknown merge_mode {merge_mode!r}. {suggest(merge_mode, [str(m) for m in MERGE_MODES])}")
         self.merge_mode, self.own_backward = merge_mode, backward_layer is not None
-        self.forward_layer = layer
+        self.forward_layer: Any = layer
         if backward_layer is None:
             name = layer.name.removeprefix("forward_")
             config = layer.get_config() | {"go_backwards": not layer.go_backwards, "name": f"backward_{name}"}
-            backward_layer = type(layer).from_config(config)
             layer.name = f"forward_{name}"
-        self.backward_layer = backward_layer
+            backward_layer = type(layer).from_config(config)  # type: ignore[assignment]
+        self.backward_layer: Any = backward_layer
         self._check_pair()
-        for one in self.sublayers():
+        pair: list[Any] = [self.forward_layer, self.backward_layer]
+        for one in pair:
             one.zero_output_for_mask = one.zero_output_for_mask or one.return_sequences
         self.return_sequences, self.return_state, self.stateful = layer.return_sequences, layer.return_state, layer.stateful
-        self.states = layer.states + backward_layer.states
+        self.states = sum(one.states for one in pair)
 
     def _check_pair(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
@@ -101,12 +102,12 @@ class Bidirectional(Layer):
             if self.stateful:
                 b.carry_states(layer, result.states)
         states = [s for result in results for s in result.states] if self.return_state else []
-        outputs = [r.sequence if sequence else r.last for r in results]
+        outputs: list[Any] = [r.sequence if sequence else r.last for r in results]
         if concat and dropped[0] is dropped[1]:
             return outputs[0], states
         if concat:
             return b.concat(outputs), states
-        return (b.merge(*outputs, self.merge_mode) if self.merge_mode else outputs), states
+        return (b.merge(outputs[0], outputs[1], self.merge_mode) if self.merge_mode else outputs), states
 
     def reset_state(self) -> None:
         """Let stateful layers start from zeros again."""
@@ -121,8 +122,9 @@ class Bidirectional(Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
         backward = config.pop("backward_layer", None)
-        made = cls(deserialize(config.pop("layer")), backward_layer=deserialize(backward) if backward else None, **config)
-        return made
+        layer: Any = deserialize(config.pop("layer"))
+        other: Any = deserialize(backward) if backward else None
+        return cls(layer, backward_layer=other, **config)
 
 
 @register
@@ -144,7 +146,7 @@ class TimeDistributed(Layer):
     timed = True
 
     def __init__(self, layer: Layer, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": getattr(layer, "dtype", None)} | kwargs)
+        super().__init__(**({"dtype": getattr(layer, "dtype", None)} | kwargs))  # type: ignore[arg-type]
         if not isinstance(layer, Layer):
             raise TypeError(f"TimeDistributed '{self.name}': layer must be a Layer, got {layer!r}.")
         self.layer = layer

@@ -54,7 +54,7 @@ class Steps:
         for slot, start in zip(self.slots, optimizer.slot_init, strict=True):
             slot[...] = start
         self.penalized = [v for v in runner.params.variables if v.regularizer is not None]
-        self.constrained = [v for v in runner.params.variables if v.constraint is not None and v.trainable]
+        self.constrained: list[Any] = [v for v in runner.params.variables if v.constraint is not None and v.trainable]
 
     # -- plans -----------------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnfast import _engine
-from rnnfast._engine import Rows
-from rnnfast._engine import Buffer
+from rnnfast._engine import Buffer, Rows
 from rnnfast.errors import ShapeError
 from rnnfast.layers.runner import Bound
 from rnnfast.plan import Builder, Tensor
@@ -32,7 +31,7 @@ class Stream:
             if not layer.streams or getattr(layer, "go_backwards", False):
                 raise ValueError(f"{type(layer).__name__} '{layer.name}': cannot be streamed, because it needs the whole sequence before its first output.")
         self.dtype = self._runner.dtype
-        recurrent = [layer for layer in self._runner.layers if hasattr(layer, "describe_states")]
+        recurrent: list[Any] = [layer for layer in self._runner.layers if hasattr(layer, "describe_states")]
         self._states = {layer.name: [np.zeros((1, layer.units), self.dtype) for _ in range(layer.states)] for layer in recurrent}
         self._width = () if self._runner.tokens else tuple(self._runner.first.input_shape[2:])  # type: ignore[index]
         self._bounds: dict[int, Bound] = {}
