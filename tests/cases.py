@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import rnnfast
 from tests import reference
 from tests.conftest import max_rel_error
 from tests.reference import layers as oracle_layers
@@ -273,6 +274,18 @@ def bound(dtype: str, steps: int = 1) -> tuple[float, float]:
     return (1e-6, 2e-6) if steps <= 100 else (2e-6, 6e-6)
 
 
+def sensitivity(p: Problem, rng: np.random.Generator) -> float:
+    """How far the oracle's output moves when every weight moves by one float32 rounding: the error that no float32 run can be asked to beat."""
+    moved = [w * (1 + 2.0**-24 * rng.uniform(-1, 1, w.shape)) for w in p.oracle.weights]
+    other = Problem(p.spec, reference.make(p.spec, moved), p.x, p.mask, p.initial_state, p.dy, p.dstates)
+    pairs = zip(as_list(other.expected["y"]), as_list(p.expected["y"]), strict=True)
+    return max(float(np.abs(a - b).max() / max(1.0, np.abs(b).max())) for a, b in pairs)
+
+
+# A sum of K products over T steps rounds about sqrt(K T) times: 32 covers K T up to 1000.
+ROUNDINGS = 32
+
+
 def as_list(a: Any) -> list[Array]:
     return list(a) if isinstance(a, (list, tuple)) else [a]
 
@@ -296,3 +309,7 @@ def assert_close(got: dict[str, Any], want: dict[str, Any], forward: float, back
         if error > tolerance:
             bad.append(f"{name}: error {error:.3g} > {tolerance:.3g}")
     assert not bad, "; ".join(bad)
+
+
+# All activations that work on each unit by itself; softmax in a recurrent layer is refused.
+UNIT_ACTIVATIONS = sorted((set(rnnfast._engine.ACTIVATIONS) | {"swish", "hard_swish"}) - {"softmax", "log_softmax"})

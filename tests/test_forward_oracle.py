@@ -53,12 +53,23 @@ def test_lengths_are_the_mask_of_the_first_steps(spec, rng):
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("activation", sorted(set(rnnfast._engine.ACTIVATIONS) | {"swish", "hard_swish"}))
+@pytest.mark.parametrize("activation", cases.UNIT_ACTIVATIONS)
 @pytest.mark.parametrize("cell", cases.CELLS)
 def test_every_activation_in_every_cell(cell, activation, dtype, rng):
     spec = cases.recurrent(cell, 9, activation=activation, return_sequences=True)
     p = cases.problem(spec, (4, 1 if activation == "exponential" else 4, 5), rng, "trailing")
-    assert_forward(outputs(p.build(rnnfast, dtype), p, dtype), cases.as_list(p.expected["y"]), dtype, 4)
+    (got,) = outputs(p.build(rnnfast, dtype), p, dtype)
+    bound = cases.bound(dtype, 4)[0]
+    if activation == "exponential" and dtype == "float32":
+        bound = max(bound, cases.ROUNDINGS * cases.sensitivity(p, rng))
+    assert max_rel_error(got, p.expected["y"]) <= bound
+
+
+@pytest.mark.parametrize("cell", cases.CELLS)
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax"])
+def test_activations_over_rows_are_refused_in_cells(cell, activation):
+    with pytest.raises(ValueError, match="must work on each unit by itself"):
+        cases.problem(cases.recurrent(cell, 9, activation=activation), (2, 2, 3), np.random.default_rng(0)).build(rnnfast, "float32")
 
 
 @pytest.mark.parametrize("steps", [100, 1500])
@@ -70,9 +81,9 @@ def test_long_sequences(cell, steps, dtype, rng):
 
 @pytest.mark.parametrize("cell", cases.CELLS)
 def test_saturated_cells(cell, rng):
-    """Weights 25 times larger: exp must saturate and not overflow. The bound is 20 times the ordinary one."""
+    """Weights 25 times larger: exp must saturate and not overflow. Such cells are chaotic, so the bound knows how far one rounding of the weights carries."""
     p = cases.problem(cases.recurrent(cell, 17, return_sequences=True), (4, 20, 8), rng)
     loud = reference.make(p.spec, [cases.single(25.0 * w) for w in p.oracle.weights])
     p = cases.Problem(p.spec, loud, p.x, p.mask, p.initial_state, p.dy, p.dstates)
     (got,) = outputs(p.build(rnnfast, "float32"), p, "float32")
-    assert max_rel_error(got, p.expected["y"]) <= 2e-5
+    assert max_rel_error(got, p.expected["y"]) <= max(2e-5, cases.ROUNDINGS * cases.sensitivity(p, rng))

@@ -119,7 +119,8 @@ class Embedding(Layer):
 
     def forward(self, x: Array, mask: Array | None = None, initial_state: list[Array] | None = None) -> Forward:
         ids = np.asarray(x, np.int64)
-        return [self.weights[0][ids]], (ids != 0 if self.get("mask_zero") else mask), ids
+        own = ids != 0 if self.get("mask_zero") else None
+        return [self.weights[0][ids]], (mask if own is None else own if mask is None else own & mask), ids
 
 
 class Masking(Layer):
@@ -127,6 +128,7 @@ class Masking(Layer):
 
     def forward(self, x: Array, mask: Array | None = None, initial_state: list[Array] | None = None) -> Forward:
         keep = (x != self.get("mask_value", 0.0)).any(axis=-1)
+        keep = keep if mask is None else keep & mask
         return [np.where(keep[..., None], x, 0.0)], keep, keep
 
 
@@ -204,6 +206,8 @@ class Sequential(Layer):
         tapes, outs = [], [x]
         for layer in self.stack:
             outs, mask, tape = layer.forward(outs[0], mask)
+            if mask is not None and layer.get("go_backwards"):
+                mask = mask[:, ::-1]  # the steps come out in reverse, and so does what is valid of them
             tapes.append(tape)
         return outs, mask, tapes
 

@@ -1,0 +1,130 @@
+/* C = A . P (+ bias, + C, activation), C += A^T . B, and the packing of P. */
+
+/* One row of a tile to C, of which `left` columns exist. */
+INLINE void V(matmul_store)(const rnnf_matmul *g, real *c, const vec *product, int nv, int64_t left) {
+    for (int v = 0; v < nv; v++, c += LANES, left -= LANES) {
+        vec y = g->accumulate ? vload_n(c, left) + product[v] : product[v];
+        vstore_n(c, g->act == ACT_linear ? y : V(activate)(g->act, y), left);
+    }
+}
+
+static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int64_t r1, int64_t panel) {
+    const int64_t depth = g->blocks * g->block, column = panel * g->nv * LANES;
+    const V(tile_args) base = {.a_row = g->a_row,
+                               .a_k = 1,
+                               .blocks = g->blocks,
+                               .block = g->block,
+                               .block_stride = g->block_stride,
+                               .w = (const real *)g->panels + panel * depth * g->nv * LANES,
+                               .w_k = nv * LANES,
+                               .init = g->bias ? (const real *)g->bias + column : 0};
+    for (int64_t r = r0; r < r1;) {
+        const int mr = V(next_rows)(r1 - r, ROWS_MOST(nv));
+        V(tile_args) t = base;
+        vec product[TILE_VECTORS];
+        t.a = (const real *)g->a + r * g->a_row;
+        V(tiles)[nv - 1][mr - 1](&t, product);
+        for (int m = 0; m < mr; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * nv, nv, g->cols - column);
+        r += mr;
+    }
+}
+
+/* Rows in runs whose A fits half of a 256 KB cache, panels inside a run: a panel's slice stays in L1 over the run's row blocks. */
+static void V(matmul)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {
+    const int64_t depth = g->blocks * g->block, run = 32768 / (depth + 1) < 24 ? 24 : 32768 / (depth + 1);
+    for (int64_t r = r0; r < r1; r += run) {
+        int64_t end = r + run < r1 ? r + run : r1;
+        for (int64_t p = p0; p < p1; p++) {
+            int64_t left = (g->cols - p * g->nv * LANES + LANES - 1) / LANES;
+            V(matmul_panel)(g, (int)(left < g->nv ? left : g->nv), r, end, p);
+        }
+    }
+}
+
+#define OUTER_RUN 128 /* rows reduced at a time: B's slice of a panel and A's slice of a tile stay in L1 */
+
+static void V(outer_panel)(const rnnf_outer *g, int64_t rows, int64_t row0, int64_t panel, int add) {
+    const int nv = (int)g->nv;
+    V(tile_args) t = {.a_row = 1, .blocks = 1, .block = rows, .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row, .w_k = g->b_row};
+    for (int64_t k = 0; k < g->k; k += t.a_k) {
+        vec product[TILE_VECTORS];
+        t.a_k = V(next_rows)(g->k - k, ROWS_MOST(nv));
+        t.a = (const real *)g->scratch + k * rows;
+        V(tiles)[nv - 1][t.a_k - 1](&t, product);
+        for (int v = 0; v < nv; v++) {
+            const int64_t left = g->gated ? g->cols - panel * LANES : g->cols - (panel * nv + v) * LANES;
+            real *c = (real *)g->c + k * g->c_row + panel * g->c_panel + g->order[v] * g->c_vector;
+            for (int m = 0; m < t.a_k && left > 0; m++, c += g->c_row) {
+                const vec sum = product[m * nv + v];
+                vstore_n(c, add ? vload_n(c, left) + sum : sum, left);
+            }
+        }
+    }
+}
+
+/* scratch = A's run with the k of one tile side by side: [tile][row][mr]. */
+static void V(outer_pack)(const rnnf_outer *g, int64_t rows, int64_t row0, int64_t most) {
+    real *to = g->scratch;
+    for (int64_t k = 0; k < g->k;) {
+        int mr = V(next_rows)(g->k - k, most);
+        const real *from = (const real *)g->a + row0 * g->a_row + k;
+        for (int64_t r = 0; r < rows; r++, from += g->a_row)
+            for (int m = 0; m < mr; m++) *to++ = from[m];
+        k += mr;
+    }
+}
+
+static void V(outer)(const rnnf_outer *g, int64_t rows, int64_t p0, int64_t p1) {
+    for (int64_t row0 = 0; row0 < rows; row0 += OUTER_RUN) {
+        const int64_t run = rows - row0 < OUTER_RUN ? rows - row0 : OUTER_RUN;
+        const int add = g->accumulate || row0 > 0;
+        V(outer_pack)(g, run, row0, ROWS_MOST(g->nv));
+        for (int64_t p = p0; p < p1; p++) V(outer_panel)(g, run, row0, p, add);
+    }
+}
+
+/* C[column(p, v)] = sum over rows of B: runs of OUTER_RUN rows are summed, then their sums, so that long sequences stay accurate. */
+static void V(column_sum)(const rnnf_outer *g, int64_t rows, int64_t p0, int64_t p1) {
+    for (int64_t p = p0; p < p1; p++)
+        for (int64_t v = 0; v < g->nv; v++) {
+            const real *b = (const real *)g->b + p * g->b_panel + v * LANES;
+            const int64_t left = g->gated ? g->cols - p * LANES : g->cols - (p * g->nv + v) * LANES;
+            real *c = (real *)g->c + p * g->c_panel + g->order[v] * g->c_vector;
+            vec total = g->accumulate && left > 0 ? vload_n(c, left) : vset(0);
+            for (int64_t row0 = 0; row0 < rows; row0 += OUTER_RUN) {
+                vec sum = vset(0);
+                for (int64_t r = row0; r < rows && r < row0 + OUTER_RUN; r++) sum += vload(b + r * g->b_row);
+                total += sum;
+            }
+            if (left > 0) vstore_n(c, total, left);
+        }
+}
+
+/* shape = {K, units, vectors, gates in w}. panels[p][k][v][lane] = w[k, order[v] * units + p V + lane], 0 beyond units. With one vector a unit panel, four unit
+ * panels stand side by side as one panel: [p / 4][k][p % 4][lane]. */
+static void V(pack)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order) {
+    const int64_t depth = shape[0], units = shape[1], vectors = shape[2], wide = vectors == 1 ? 4 : vectors;
+    const int64_t total = (units + LANES - 1) / LANES * vectors;
+    for (int64_t j = 0; j < total; j++) {
+        const int64_t p = j / vectors, first = j / wide * wide, nv = total - first < wide ? total - first : wide;
+        const real *from = (const real *)w + order[j % vectors] * units + p * LANES;
+        real *to = (real *)panels + first * depth * LANES + j % wide * LANES;
+        for (int64_t k = 0; k < depth; k++) vstore(to + k * nv * LANES, vload_n(from + k * w_row, units - p * LANES));
+    }
+}
+
+/* The same kernel transposed, for gradients: panels of four output vectors, depth over [unit panel][v][lane] as the tape's slots lie.
+ * shape = {outputs, units, vectors}: panels[q][(p, v, lane)][w][:] = w[output, order[v] * units + p V + lane]. */
+static void V(pack_transposed)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order) {
+    const int64_t outputs = shape[0], units = shape[1], vectors = shape[2], unit_panels = (units + LANES - 1) / LANES;
+    const int64_t depth = unit_panels * vectors * LANES, total = (outputs + LANES - 1) / LANES;
+    for (int64_t j = 0; j < total; j++) {
+        const int64_t first = j / 4 * 4, nv = total - first < 4 ? total - first : 4;
+        real *to = (real *)panels + first * depth * LANES + j % 4 * LANES;
+        for (int64_t k = 0; k < depth; k++, to += nv * LANES) {
+            const int64_t unit = k / (vectors * LANES) * LANES + k % LANES, v = k / LANES % vectors;
+            const real *from = (const real *)w + order[v] * units + unit;
+            for (int64_t lane = 0; lane < LANES; lane++) to[lane] = unit < units && j * LANES + lane < outputs ? from[(j * LANES + lane) * w_row] : 0;
+        }
+    }
+}

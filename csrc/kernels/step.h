@@ -1,0 +1,150 @@
+/* One time step of a cell: the recurrent product of a tile of rows and unit panels, then the cell's equations on the tile while it is in registers.
+ *
+ * STEP(phase, ...) instantiates the kernels of one phase of a cell. Its constants: nv gates of the product; x0, nx: gates of x_gates that it reads, of xg in
+ * all; s0, ns: slots of the tape that it fills, of slots in all; reads, writes: whether it reads and writes the second state. */
+typedef struct {
+    int nv, xg, x0, nx, slots, s0, ns, reads, writes;
+} V(phase_shape);
+
+typedef void (*V(forward_fn))(int, int, const vec *, const vec *, const vec *, vec *, vec *);
+typedef void (*V(backward_fn))(int, int, vec, const vec *, vec, vec *, vec *);
+
+/* The cell's equations for one row and one unit panel. */
+INLINE void V(step_unit)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int64_t row, int64_t panel, const vec *product) {
+    const int64_t at = row * k->state_row + panel * LANES, left = k->units - panel * LANES;
+    const real *x = (const real *)k->x_gates + row * k->x_row + panel * c.xg * LANES;
+    vec xs[4], hs[4], s[2], out[2], saved[5];
+    UNROLL
+    for (int i = 0; i < c.nx; i++) xs[c.x0 + i] = vload(x + (c.x0 + i) * LANES);
+    UNROLL
+    for (int i = 0; i < c.nv; i++) hs[i] = product[i];
+    s[0] = vload((const real *)k->h + at);
+    if (c.reads) s[1] = vload((const real *)k->memory + at);
+    forward(act, gate, xs, hs, s, out, saved);
+    vstore((real *)k->out + at, out[0]);
+    if (c.writes) vstore((real *)k->memory + at, out[1]);
+    if (k->y) vstore_n((real *)k->y + row * k->y_row + panel * LANES, out[0], left);
+    if (k->tape) {
+        real *tape = (real *)k->tape + panel * k->tape_panel + (row * c.slots + c.s0) * LANES;
+        UNROLL
+        for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, saved[c.s0 + i]);
+    }
+}
+
+/* The product where every gate has an operand of its own (recurrent dropout): a tile a gate. */
+static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int mr, int nv, vec *product) {
+    for (int v = 0; v < nv; v++) {
+        V(tile_args) one = t;
+        vec column[8];
+        one.a += v * k->a_gate;
+        one.w += v * LANES;
+        if (one.init) one.init += v * LANES;
+        V(tiles)[0][mr - 1](&one, column);
+        for (int m = 0; m < mr; m++) product[m * nv + v] = column[m];
+    }
+}
+
+/* All rows of np panels of nv vectors; a panel of a one-gate product holds nv unit panels, of any other one. */
+INLINE void V(step_panels)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int np, int nv, int64_t rows, int64_t panel) {
+    const int units = c.nv == 1 ? nv : np;
+    const int64_t depth = k->units, first = panel * c.nv;
+    V(tile_args)
+    t = {.a_row = k->a_row,
+         .a_k = 1,
+         .blocks = 1,
+         .block = depth,
+         .w = (const real *)k->panels + first * depth * LANES,
+         .w_panel = depth * nv * LANES,
+         .w_k = nv * LANES,
+         .init = k->bias ? (const real *)k->bias + first * LANES : 0};
+    for (int64_t r = 0; r < rows;) {
+        const int mr = V(next_rows)(rows - r, ROWS_MOST(nv));
+        vec product[TILE_VECTORS];
+        t.a = (const real *)k->a + r * k->a_row;
+        if (k->a_gate) V(gated_product)(k, t, mr, nv, product);
+        else (np > 1 ? V(tiles_beside)[nv - 1] : V(tiles)[nv - 1][mr - 1])(&t, product);
+        const vec *own = product;
+        for (int m = 0; m < mr; m++)
+            for (int u = 0; u < units; u++, own += c.nv) V(step_unit)(k, c, forward, act, gate, r + m, panel + u, own);
+        r += mr;
+    }
+}
+
+INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int64_t rows, int64_t p0, int64_t p1) {
+    for (int64_t p = p0; p < p1;) {
+        const int left = p1 - p < 4 ? (int)(p1 - p) : 4;
+        const int np = c.nv > 1 && rows == 1 && !k->a_gate && p1 - p >= BESIDE(c.nv) ? BESIDE(c.nv) : 1, nv = c.nv == 1 ? left : c.nv;
+        V(step_panels)(k, c, forward, act, gate, np, nv, rows, p);
+        p += c.nv == 1 ? left : np;
+    }
+}
+
+/* The cell's backward for one row and one unit panel. */
+INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t row,
+                              int64_t panel, vec product) {
+    const int64_t at = row * k->carry_row + panel * LANES;
+    real *tape = (real *)k->tape + panel * k->tape_panel + row * c.slots * LANES, *carry = (real *)k->carry + at;
+    vec saved[5], dg[5], ds[2], h = vload((const real *)k->h + row * k->h_row + panel * LANES);
+    UNROLL
+    for (int i = 0; i < c.slots; i++) saved[i] = vload(tape + i * LANES);
+    if (k->product_mask) product *= vload((const real *)k->product_mask + row * k->h_row + panel * LANES);
+    ds[0] = vload(carry);
+    if (c.reads) ds[1] = vload(carry + k->carry_state);
+    if (first && k->dy) ds[0] += vload_n((const real *)k->dy + row * k->dy_row + panel * LANES, k->units - panel * LANES);
+    backward(act, gate, product, saved, h, ds, dg);
+    UNROLL
+    for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, dg[i]);
+    vstore(carry, ds[0]);
+    if (c.reads) vstore(carry + k->carry_state, ds[1]);
+}
+
+INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t rows, int64_t p0,
+                         int64_t p1) {
+    const int64_t unit_panels = (k->units + LANES - 1) / LANES, block = c.nv * LANES;
+    for (int64_t p = p0; p < p1; p += 4) {
+        const int nv = p1 - p < 4 ? (int)(p1 - p) : 4;
+        V(tile_args)
+        t = {.a_row = c.slots * LANES,
+             .a_k = 1,
+             .blocks = k->dg_next ? unit_panels : 0,
+             .block = block,
+             .block_stride = k->tape_panel,
+             .w = (const real *)k->panels + p * unit_panels * block * LANES,
+             .w_k = nv * LANES};
+        for (int64_t r = 0; r < rows;) {
+            const int mr = V(next_rows)(rows - r, ROWS_MOST(nv));
+            vec product[TILE_VECTORS];
+            t.a = (const real *)k->dg_next + r * t.a_row;
+            V(tiles)[nv - 1][mr - 1](&t, product);
+            const vec *own = product;
+            for (int m = 0; m < mr; m++)
+                for (int u = 0; u < nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);
+            r += mr;
+        }
+    }
+}
+
+/* The default activations are constants of their own instance; all others are looked up for each vector. */
+#define STEP(phase, act0, gate0, ...) \
+    static void V(phase##_step)(const rnnf_step *k, int64_t rows, int64_t p0, int64_t p1) { \
+        const V(phase_shape) c = {__VA_ARGS__}; \
+        if (k->act == act0 && k->recurrent_act == gate0) V(step)(k, c, V(phase##_forward), act0, gate0, rows, p0, p1); \
+        else V(step)(k, c, V(phase##_forward), k->act, k->recurrent_act, rows, p0, p1); \
+    }
+#define STEP_BACK(phase, act0, gate0, first, ...) \
+    static void V(phase##_step_back)(const rnnf_step_back *k, int64_t rows, int64_t p0, int64_t p1) { \
+        const V(phase_shape) c = {__VA_ARGS__}; \
+        if (k->act == act0 && k->recurrent_act == gate0) V(step_back)(k, c, V(phase##_backward), act0, gate0, first, rows, p0, p1); \
+        else V(step_back)(k, c, V(phase##_backward), k->act, k->recurrent_act, first, rows, p0, p1); \
+    }
+
+STEP(simple_rnn, ACT_tanh, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1)
+STEP_BACK(simple_rnn, ACT_tanh, ACT_linear, 1, .nv = 1, .slots = 1, .ns = 1)
+STEP(lstm, ACT_tanh, ACT_sigmoid, .nv = 4, .xg = 4, .x0 = 0, .nx = 4, .slots = 5, .s0 = 0, .ns = 5, .reads = 1, .writes = 1)
+STEP_BACK(lstm, ACT_tanh, ACT_sigmoid, 1, .nv = 4, .slots = 5, .ns = 4, .reads = 1)
+STEP(gru, ACT_tanh, ACT_sigmoid, .nv = 3, .xg = 3, .x0 = 0, .nx = 3, .slots = 4, .s0 = 0, .ns = 4)
+STEP_BACK(gru, ACT_tanh, ACT_sigmoid, 1, .nv = 3, .slots = 4, .ns = 4)
+STEP(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, .nv = 2, .xg = 3, .x0 = 1, .nx = 2, .slots = 3, .s0 = 1, .ns = 2, .writes = 1)
+STEP(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, .nv = 1, .xg = 3, .x0 = 0, .nx = 1, .slots = 3, .s0 = 0, .ns = 1, .reads = 1)
+STEP_BACK(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, 1, .nv = 2, .slots = 3, .ns = 3)
+STEP_BACK(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, 0, .nv = 1, .slots = 3, .ns = 3)

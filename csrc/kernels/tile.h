@@ -1,0 +1,97 @@
+/* The register tile under every product: product[m][q][v] = init[q][v] + sum over k of a[m, k] * panel[q][k][v][:].
+ *
+ * mr rows, np panels beside each other, nv vectors of a panel are constants of each instance, so that the sums stay in registers; one instance serves every
+ * cell. Each element is one chain of fused multiply-adds in rising k, whatever the tile's shape: a row's bits do not depend on the rows beside it. */
+#if VBYTES == 64 || defined(__ARM_NEON)
+#define TILE_VECTORS 24 /* accumulators of a full tile: 32 registers less operands */
+#else
+#define TILE_VECTORS 12 /* 16 registers */
+#endif
+#define UNROLL _Pragma("GCC unroll 32")
+/* Rows of a full tile of nv vectors. */
+#define ROWS_MOST(nv) (TILE_VECTORS / (nv) < 8 ? TILE_VECTORS / (nv) : 8)
+
+typedef struct {
+    const real *a; /* row m's k-th value: a[m a_row + k a_k], in blocks of `block` values of k, block_stride apart */
+    int64_t a_row, a_k, blocks, block, block_stride;
+    const real *w; /* vector v of panel q at k: w + q w_panel + k w_k + v V */
+    int64_t w_panel, w_k;
+    const real *init; /* np nv vectors, or NULL for zero */
+} V(tile_args);
+
+typedef void (*V(tile_fn))(const V(tile_args) *, vec *product);
+
+INLINE void V(tile)(const V(tile_args) * t, const int mr, const int np, const int nv, vec *product) {
+    const int nw = np * nv;
+    const int64_t a_row = t->a_row, a_k = t->a_k, w_panel = t->w_panel, w_k = t->w_k;
+    const real *w = t->w;
+    vec acc[TILE_VECTORS];
+    UNROLL
+    for (int i = 0; i < mr * nw; i++) acc[i] = t->init ? vload(t->init + i % nw * LANES) : vset(0);
+    for (int64_t b = 0; b < t->blocks; b++) {
+        const real *a = t->a + b * t->block_stride;
+        for (int64_t k = 0; k < t->block; k++, a += a_k, w += w_k) {
+            if (mr <= nw && mr > 1) { /* hold the rows' values, stream the vectors: mr + 1 registers beside acc */
+                vec x[8];
+                UNROLL
+                for (int m = 0; m < mr; m++) x[m] = vset(a[m * a_row]);
+                UNROLL
+                for (int j = 0; j < nw; j++) {
+                    vec wj = vload(w + (j / nv) * w_panel + (j % nv) * LANES);
+                    UNROLL
+                    for (int m = 0; m < mr; m++) acc[m * nw + j] = vfma(x[m], wj, acc[m * nw + j]);
+                }
+            } else { /* hold the vectors, stream the rows' values */
+                vec wk[TILE_VECTORS];
+                UNROLL
+                for (int j = 0; j < nw; j++) wk[j] = vload(w + (j / nv) * w_panel + (j % nv) * LANES);
+                UNROLL
+                for (int m = 0; m < mr; m++) {
+                    vec x = vset(a[m * a_row]);
+                    UNROLL
+                    for (int j = 0; j < nw; j++) acc[m * nw + j] = vfma(x, wk[j], acc[m * nw + j]);
+                }
+            }
+        }
+    }
+    UNROLL
+    for (int i = 0; i < mr * nw; i++) product[i] = acc[i];
+}
+
+/* clang-format off */
+#define TILE(mr, np, nv) \
+    static void V(tile_##mr##x##np##x##nv)(const V(tile_args) * t, vec *product) { V(tile)(t, mr, np, nv, product); }
+TILE(1, 1, 1) TILE(2, 1, 1) TILE(3, 1, 1) TILE(4, 1, 1) TILE(5, 1, 1) TILE(6, 1, 1) TILE(7, 1, 1) TILE(8, 1, 1)
+TILE(1, 1, 2) TILE(2, 1, 2) TILE(3, 1, 2) TILE(4, 1, 2) TILE(5, 1, 2) TILE(6, 1, 2)
+TILE(1, 1, 3) TILE(2, 1, 3) TILE(3, 1, 3) TILE(4, 1, 3)
+TILE(1, 1, 4) TILE(2, 1, 4) TILE(3, 1, 4)
+TILE(1, 4, 2) TILE(1, 3, 3) TILE(1, 2, 4)
+#if TILE_VECTORS == 24
+TILE(7, 1, 2) TILE(8, 1, 2)
+TILE(5, 1, 3) TILE(6, 1, 3) TILE(7, 1, 3) TILE(8, 1, 3)
+TILE(4, 1, 4) TILE(5, 1, 4) TILE(6, 1, 4)
+#define WIDE_TILE(mr, nv) V(tile_##mr##x1x##nv)
+#else
+#define WIDE_TILE(mr, nv) 0
+#endif
+
+/* tiles[nv - 1][mr - 1], mr up to ROWS_MOST(nv). */
+#define TILE_AT(mr, nv) V(tile_##mr##x1x##nv)
+static const V(tile_fn) V(tiles)[4][8] = {
+    {TILE_AT(1, 1), TILE_AT(2, 1), TILE_AT(3, 1), TILE_AT(4, 1), TILE_AT(5, 1), TILE_AT(6, 1), TILE_AT(7, 1), TILE_AT(8, 1)},
+    {TILE_AT(1, 2), TILE_AT(2, 2), TILE_AT(3, 2), TILE_AT(4, 2), TILE_AT(5, 2), TILE_AT(6, 2), WIDE_TILE(7, 2), WIDE_TILE(8, 2)},
+    {TILE_AT(1, 3), TILE_AT(2, 3), TILE_AT(3, 3), TILE_AT(4, 3), WIDE_TILE(5, 3), WIDE_TILE(6, 3), WIDE_TILE(7, 3), WIDE_TILE(8, 3)},
+    {TILE_AT(1, 4), TILE_AT(2, 4), TILE_AT(3, 4), WIDE_TILE(4, 4), WIDE_TILE(5, 4), WIDE_TILE(6, 4), 0, 0},
+};
+/* clang-format on */
+
+/* A row alone takes BESIDE(nv) panels at once, for more independent chains. */
+#define BESIDE(nv) ((nv) == 1 ? 1 : (nv) == 2 ? 4 : (nv) == 3 ? 3 : 2)
+static const V(tile_fn) V(tiles_beside)[4] = {TILE_AT(1, 1), V(tile_1x4x2), V(tile_1x3x3), V(tile_1x2x4)};
+
+/* Rows of the next tile: at most `most`, and no lone row at the end. */
+INLINE int V(next_rows)(int64_t rows, int64_t most) {
+    if (rows <= most) return (int)rows;
+    if (rows >= 2 * most) return (int)most;
+    return (int)((rows + 1) / 2);
+}

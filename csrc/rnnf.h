@@ -1,0 +1,181 @@
+/* Public C of the kernels: argument structs and the table of one (element type, ISA). No Python, no threads, no allocation.
+ *
+ * Letters: B batch, T time, I inputs, H units, G gates, V lanes of a vector, K depth of a product; the rightmost dimension is contiguous.
+ * Every stride counts elements, not bytes. void pointers are to the table's element type. */
+#ifndef RNNF_H
+#define RNNF_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+#define ACTIVATION(name, keeps) ACT_##name,
+#include "activations.def"
+#undef ACTIVATION
+    ACT_COUNT,
+    ACT_FIRST_KEEPING_INPUT = ACT_silu
+};
+
+/* C[rows, cols] = (C if accumulate) + bias + A . P, then an activation. A row of A is `blocks` runs of `block` values, `block_stride` apart: a plain matrix has
+ * one block. P holds panels [ceil(cols / nv V)][K][nv][V], the last one with as many vectors as it needs; bias is [cols padded to V]. */
+typedef struct {
+    const void *a;
+    int64_t a_row, blocks, block, block_stride;
+    const void *panels, *bias;
+    void *c;
+    int64_t c_row, cols, nv;
+    int accumulate, act;
+} rnnf_matmul;
+
+/* C[k, column(p, v)] = (C if accumulate) + sum over rows of A[row, k] B[row, p, v, :], column(p, v) = p c_panel + order[v] c_vector, lanes beyond `lanes_end`
+ * (counted from the panel's or vector's start as the stride says) are not written. scratch holds 128 (K + 8) values. */
+typedef struct {
+    const void *a;
+    int64_t a_row, k;
+    const void *b;
+    int64_t b_row, b_panel, nv;
+    void *c;
+    int64_t c_row, c_panel, c_vector, cols;
+    int order[4];
+    int accumulate, gated;
+    void *scratch;
+} rnnf_outer;
+
+/* One step of a cell for rows of a batch: gates = x_gates + (a . R + c), then the cell's forward. Unit panels [p0, p1) of V units. */
+typedef struct {
+    const void *a; /* [rows, H] operand of the recurrent product; gate v has its own at a + v a_gate */
+    int64_t a_row, a_gate;
+    const void *h; /* [rows, H] previous state */
+    void *out;     /* [rows, H padded] new state; not a, not h */
+    void *memory;  /* [rows, H padded] second state, in place: c of the LSTM; NULL if none */
+    int64_t state_row;
+    const void *panels, *bias; /* recurrent kernel and bias; bias may be NULL */
+    const void *x_gates;       /* [rows][panel][G][V] */
+    int64_t x_row;
+    void *y; /* [rows, H] output sequence at this step; may be NULL */
+    int64_t y_row, units;
+    void *tape; /* [panel][row][slots][V], saved for backward; NULL in inference */
+    int64_t tape_panel;
+    int act, recurrent_act;
+} rnnf_step;
+
+/* One step of a cell's backward: d state = carry + dy + dg_next . R^T, then the cell's backward, which turns the tape's slots into gate gradients. */
+typedef struct {
+    const void *dg_next; /* slots of the following step, first slot of the product; NULL if there is none */
+    const void *panels;  /* transposed recurrent kernel */
+    const void *dy;      /* [rows, H]; may be NULL */
+    int64_t dy_row;
+    void *carry; /* [states][rows, H padded]: direct path of the states' gradients, in place */
+    int64_t carry_row, carry_state;
+    void *tape;
+    int64_t tape_panel, units;
+    const void *h; /* [rows, H padded] previous state */
+    int64_t h_row;
+    const void *product_mask; /* [rows, H padded], row stride h_row; the product is multiplied by it; may be NULL */
+    int act, recurrent_act;
+} rnnf_step_back;
+
+typedef void (*rnnf_step_fn)(const rnnf_step *, int64_t rows, int64_t p0, int64_t p1);
+typedef void (*rnnf_step_back_fn)(const rnnf_step_back *, int64_t rows, int64_t p0, int64_t p1);
+
+/* A phase is one recurrent product and the gates that follow it; most cells have one. x gates are slots 0..gates-1 of the tape after backward; the product's
+ * gate gradients are slots slot .. slot + product_gates - 1. */
+typedef struct {
+    int product_gates, slot;
+    rnnf_step_fn forward;
+    rnnf_step_back_fn backward;
+} rnnf_phase;
+
+typedef struct {
+    const char *name;
+    int gates, slots, states, phases;
+    rnnf_phase phase[2];
+} rnnf_cell;
+
+enum {
+#define CELL(name) CELL_##name,
+#include "cells/cells.def"
+#undef CELL
+    CELL_COUNT
+};
+
+/* Row-wise functions of Dense and Activation, beside the element-wise list. */
+enum { ROW_softmax = ACT_COUNT, ROW_log_softmax, ROW_COUNT };
+
+enum {
+    LOSS_mse,
+    LOSS_mae,
+    LOSS_mape,
+    LOSS_msle,
+    LOSS_huber,
+    LOSS_log_cosh,
+    LOSS_binary_crossentropy,
+    LOSS_categorical_crossentropy,
+    LOSS_sparse_categorical_crossentropy,
+    LOSS_kl_divergence,
+    LOSS_poisson,
+    LOSS_hinge,
+    LOSS_squared_hinge,
+    LOSS_COUNT
+};
+
+/* Value and gradient of a loss over rows [r0, r1): returns sum of weight[r] * mean over the row; dp = its gradient (may be NULL). Targets of the sparse loss
+ * are one real a row. */
+typedef struct {
+    int kind, from_logits;
+    double parameter[3]; /* delta of Huber; label smoothing, epsilon; ignored class (NaN: none) */
+    const void *p, *target;
+    void *dp;
+    int64_t cols, target_cols;
+    const double *weight;
+} rnnf_loss;
+
+enum { UPDATE_sgd, UPDATE_rmsprop, UPDATE_adam, UPDATE_nadam, UPDATE_adagrad, UPDATE_COUNT };
+
+/* One optimizer step over elements [i0, i1). clip, if positive, bounds each gradient first. */
+typedef struct {
+    int kind;
+    const double *scalars;
+    void *w;
+    const void *g;
+    void *slot[3];
+    double clip;
+} rnnf_update;
+
+typedef struct {
+    const char *isa, *dtype;
+    int lanes, itemsize;
+    rnnf_cell cell[CELL_COUNT];
+    void (*matmul)(const rnnf_matmul *, int64_t r0, int64_t r1, int64_t p0, int64_t p1);
+    void (*outer)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1);
+    void (*column_sum)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1); /* as outer with A all ones and K = 1 */
+    void (*pack)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order);
+    void (*pack_transposed)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order);
+    void (*activate)(int act, const void *x, void *y, int64_t n);
+    void (*derivative)(int act, const void *kept, const void *dy, void *dx, int64_t n);
+    void (*row_activate)(int act, const void *x, void *y, int64_t rows, int64_t cols);
+    void (*row_derivative)(int act, const void *y, const void *dy, void *dx, int64_t rows, int64_t cols);
+    double (*loss)(const rnnf_loss *, int64_t r0, int64_t r1);
+    void (*update)(const rnnf_update *, int64_t i0, int64_t i1);
+    double (*sum_squares)(const void *x, int64_t n);
+    double (*penalize)(const void *w, void *g, double l1, double l2, int64_t n);
+    void (*add)(void *y, const void *x, int64_t n);
+    void (*multiply)(void *y, const void *x, const void *m, int64_t n);
+    void (*scale)(void *y, const void *x, double factor, int64_t n);
+    void (*maximum)(void *y, const void *x, int64_t n);
+    void (*count_equal)(void *count, const void *x, const void *y, int64_t n);
+    void (*share_equal)(void *dx, const void *x, const void *y, const void *dy, const void *count, int64_t n);
+    void (*dropout)(void *y, const void *x, double rate, uint64_t seed, uint64_t index, int64_t n);
+    void (*normalize)(void *y, const void *x, const void *gamma, const void *beta, double eps, double *kept, int64_t n);
+    void (*normalize_back)(void *dx, const void *x, const void *dy, const void *gamma, const double *kept, int64_t n);
+    void (*normalize_sums)(void *dgamma, void *dbeta, const void *x, const void *dy, const double *kept, const int64_t *shape);
+} rnnf_kernels;
+
+/* The tables compiled into this build, best first; isa is NULL at the end. */
+typedef struct {
+    const char *isa;
+    const rnnf_kernels *f32, *f64;
+} rnnf_tables;
+extern const rnnf_tables rnnf_available[];
+int rnnf_cpu_supports(const char *isa);
+
+#endif

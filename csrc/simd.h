@@ -1,0 +1,85 @@
+/* The SIMD alphabet: the only file that spells vector types and intrinsics.
+ *
+ * Included once per (ISA, element type) by template.h, which defines
+ *   real, REAL64      float and 0, or double and 1
+ *   VBYTES            bytes of a native register: 16, 32 or 64
+ *   V(name)           name with the suffix of this type and ISA
+ * Words: vec (LANES reals), ivec (LANES integers of the same size), vload, vstore (any address), vload_n, vstore_n (the first n lanes),
+ * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y).
+ * Arithmetic on vec is C's own: + - * /. The build forbids contraction, so that only vfma fuses and a result does not depend on the shape
+ * of the code around it. */
+#define LANES ((int64_t)(VBYTES / sizeof(real)))
+#define INLINE static inline __attribute__((always_inline, unused))
+
+typedef real V(vec_t) __attribute__((vector_size(VBYTES)));
+typedef real V(vec_any_t) __attribute__((vector_size(VBYTES), aligned(sizeof(real)), may_alias));
+#if REAL64
+typedef int64_t V(ivec_t) __attribute__((vector_size(VBYTES)));
+#else
+typedef int32_t V(ivec_t) __attribute__((vector_size(VBYTES)));
+#endif
+#define vec V(vec_t)
+#define ivec V(ivec_t)
+#define vload(p) ((vec) * (const V(vec_any_t) *)(p))
+#define vstore(p, x) (*(V(vec_any_t) *)(p) = (V(vec_any_t))(x))
+#define vset(x) ((real)(x) - (vec){0})
+
+INLINE vec V(vload_n)(const real *p, int64_t n) {
+    vec x = {0};
+    if (n >= LANES) return vload(p);
+    for (int64_t i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+
+INLINE void V(vstore_n)(real *p, vec x, int64_t n) {
+    if (n >= LANES) {
+        vstore(p, x);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) p[i] = x[i];
+}
+#define vload_n V(vload_n)
+#define vstore_n V(vstore_n)
+
+#if VBYTES == 64 && defined(__AVX512F__)
+#if REAL64
+#define vfma(a, b, c) ((vec)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#define vmax(a, b) ((vec)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
+#define vmin(a, b) ((vec)_mm512_min_pd((__m512d)(a), (__m512d)(b)))
+#define vsel_lt(a, b, x, y) ((vec)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_LT_OQ), (__m512d)(y), (__m512d)(x)))
+#else
+#define vfma(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define vmax(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define vmin(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define vsel_lt(a, b, x, y) ((vec)_mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512)(a), (__m512)(b), _CMP_LT_OQ), (__m512)(y), (__m512)(x)))
+#endif
+#elif VBYTES == 32 && defined(__AVX2__) && defined(__FMA__)
+#if REAL64
+#define vfma(a, b, c) ((vec)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#define vmax(a, b) ((vec)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
+#define vmin(a, b) ((vec)_mm256_min_pd((__m256d)(a), (__m256d)(b)))
+#define vsel_lt(a, b, x, y) ((vec)_mm256_blendv_pd((__m256d)(y), (__m256d)(x), _mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_LT_OQ)))
+#else
+#define vfma(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define vmax(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define vmin(a, b) ((vec)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define vsel_lt(a, b, x, y) ((vec)_mm256_blendv_ps((__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LT_OQ)))
+#endif
+#else
+/* Portable words. NEON has a fused multiply-add; plain x86-64 rounds twice. */
+#define vsel_lt(a, b, x, y) V(select)((ivec)((vec)(a) < (vec)(b)), (x), (y))
+INLINE vec V(select)(ivec mask, vec x, vec y) { return (vec)((mask & (ivec)x) | (~mask & (ivec)y)); }
+#define vmax(a, b) vsel_lt(b, a, a, b)
+#define vmin(a, b) vsel_lt(a, b, a, b)
+#if defined(__ARM_NEON) && defined(__aarch64__) && REAL64
+#define vfma(a, b, c) ((vec)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#define vfma(a, b, c) ((vec)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#else
+#define vfma(a, b, c) ((a) * (b) + (c))
+#endif
+#endif
+
+#define vsignbit ((ivec)vset(-0.0))
+#define vabs(x) ((vec)((ivec)(x) & ~vsignbit))
+#define vcopysign(x, s) ((vec)((ivec)vabs(x) | ((ivec)(s) & vsignbit)))

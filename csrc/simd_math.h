@@ -1,0 +1,98 @@
+/* Elementary functions over vec. Bounds are over all normal arguments and results, with flushing off or on; each is enforced by a test that
+ * sweeps float32 densely under every ISA. The method is the classical one (Muller, Elementary Functions, 3rd ed., ch. 11): exp(x) = 2^n exp(r),
+ * n = round(x / ln 2), |r| <= ln(2)/2, with ln 2 in two parts. */
+#if REAL64
+#define EXP_MAGIC 0x1.8p52 /* adding it leaves round(x) in the low bits of the mantissa */
+#define EXP_BIAS 1023
+#define EXP_SHIFT 52
+#define LN2_HI 0x1.62e42fefa38p-1
+#define LN2_LO 0x1.ef35793c7673p-45
+#define EXP_UNDERFLOW -709.0 /* n >= -1023 there, where 2^n is stored as zero */
+#define EXP_LOW -746.0
+#define EXP_HIGH 710.0
+#else
+#define EXP_MAGIC 0x1.8p23
+#define EXP_BIAS 127
+#define EXP_SHIFT 23
+#define LN2_HI 0x1.62e4p-1
+#define LN2_LO 0x1.7f7d1cp-20
+#define EXP_UNDERFLOW -88.0
+#define EXP_LOW -104.0
+#define EXP_HIGH 89.0
+#endif
+
+/* expm1(r) on |r| <= ln(2)/2. float32: degree 6, minimax to 3e-9; float64: Taylor to degree 13, truncation 4e-18. */
+INLINE vec V(expm1_core)(vec r) {
+#if REAL64
+    static const double c[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
+                               1.0 / 5040.0,       1.0 / 720.0,       1.0 / 120.0,      1.0 / 24.0,      1.0 / 6.0,      0.5};
+#else
+    static const float c[] = {0.001394649618305266f, 0.00836661085486412f, 0.04166628047823906f, 0.1666654348373413f, 0.5f};
+#endif
+    vec q = vset(c[0]);
+#pragma GCC unroll 16
+    for (unsigned i = 1; i < sizeof c / sizeof c[0]; i++) q = vfma(q, r, vset(c[i]));
+    return vfma(r * r, q, r);
+}
+
+/* x = n ln 2 + r; returns r and n (as reals). */
+INLINE vec V(exp_reduce)(vec x, vec *n) {
+    *n = vfma(x, vset(0x1.71547652b82fep+0), vset(EXP_MAGIC)) - vset(EXP_MAGIC);
+    return vfma(*n, vset(-LN2_LO), vfma(*n, vset(-LN2_HI), x));
+}
+
+/* 2^n for integral n in [-EXP_BIAS, EXP_BIAS]; 2^-EXP_BIAS is given as 0. */
+INLINE vec V(exp2_integer)(vec n) { return (vec)((ivec)(n + vset(EXP_MAGIC + EXP_BIAS)) << EXP_SHIFT); }
+
+/* exp(x). Max error: 2 ULP. All x: +inf above the range, 0 below, NaN to NaN. */
+INLINE vec V(exp)(vec x) {
+    vec n, r = V(exp_reduce)(vmin(vset(EXP_HIGH), vmax(vset(EXP_LOW), x)), &n);
+    vec half = vfma(n, vset(0.5), vset(EXP_MAGIC)) - vset(EXP_MAGIC); /* two factors, since 2^n itself may overflow */
+    return (V(expm1_core)(r) + 1) * V(exp2_integer)(half) * V(exp2_integer)(n - half);
+}
+
+/* exp(x) for x <= 0, flushed to 0 where the result is not a normal number. Max error: 2 ULP. */
+INLINE vec V(exp_nonpositive)(vec x) {
+    vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), x), &n), scale = V(exp2_integer)(n);
+    return vfma(V(expm1_core)(r), scale, scale);
+}
+
+/* 1 / (1 + exp(-x)). Max error: 4 ULP. No overflow: exp is taken of -|x| only. */
+INLINE vec V(sigmoid)(vec x) {
+    vec e = V(exp_nonpositive)(-vabs(x));
+    return vsel_lt(x, vset(0), e, vset(1)) / (e + 1);
+}
+
+/* exp(x) - 1 for x <= 0, relative to itself. Max error: 2 ULP. */
+INLINE vec V(expm1_nonpositive)(vec x) {
+    vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), x), &n), scale = V(exp2_integer)(n);
+    return vfma(V(expm1_core)(r), scale, scale - 1);
+}
+
+/* tanh(x) = -m / (m + 2) with m = expm1(-2|x|). Max error: 2 ULP. */
+INLINE vec V(tanh)(vec x) {
+    vec m = V(expm1_nonpositive)(-2 * vabs(x));
+    return vcopysign(m / (m + 2), x);
+}
+
+/* log(1 + e) for e in [0, 1], by atanh. Max error: 3 ULP. */
+INLINE vec V(log1p_unit)(vec e) {
+    vec high = (e - 1) * vset(0.5), split = vset(0x1.a827999fcef3p-2); /* above sqrt(2) - 1: log((1 + e) / 2) + log(2) */
+    vec f = vsel_lt(split, e, high, e), ln2 = vsel_lt(split, e, vset(0x1.62e42fefa39efp-1), vset(0));
+    vec s = f / (f + 2), s2 = s * s, q = vset(1.0 / (REAL64 ? 25 : 13));
+#pragma GCC unroll 16
+    for (int k = REAL64 ? 23 : 11; k >= 3; k -= 2) q = vfma(q, s2, vset(1.0 / k));
+    return ln2 + vfma(2 * s * s2, q, 2 * s);
+}
+
+/* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)). Max error: 4 ULP. */
+INLINE vec V(softplus)(vec x) { return vmax(vset(0), x) + V(log1p_unit)(V(exp_nonpositive)(-vabs(x))); }
+
+#undef EXP_MAGIC
+#undef EXP_BIAS
+#undef EXP_SHIFT
+#undef LN2_HI
+#undef LN2_LO
+#undef EXP_UNDERFLOW
+#undef EXP_LOW
+#undef EXP_HIGH

@@ -1,0 +1,69 @@
+/* One element type of one ISA: the kernels and their table. */
+#include "simd.h"
+#include "simd_math.h"
+#include "activations.h"
+#include "cells/simple_rnn.h"
+#include "cells/lstm.h"
+#include "cells/gru.h"
+#include "cells/gru_reset_before.h"
+#include "kernels/tile.h"
+#include "kernels/matmul.h"
+#include "kernels/step.h"
+#include "kernels/elementwise.h"
+#include "kernels/rows.h"
+#include "kernels/loss.h"
+#include "kernels/update.h"
+
+#define ONE_PHASE(cell, product, first) [CELL_##cell] = {.name = #cell, cell##_SHAPE, .phase = {{product, first, V(cell##_step), V(cell##_step_back)}}}
+
+const rnnf_kernels V(rnnf) = {
+    .isa = TEXT(ISA),
+    .dtype = REAL64 ? "float64" : "float32",
+    .lanes = (int)LANES,
+    .itemsize = sizeof(real),
+    .cell = {ONE_PHASE(simple_rnn, 1, 0), ONE_PHASE(lstm, 4, 0), ONE_PHASE(gru, 3, 1),
+             [CELL_gru_reset_before] = {.name = "gru_reset_before",
+                                        gru_reset_before_SHAPE,
+                                        .phase = {{2, 1, V(gru_reset_before_gates_step), V(gru_reset_before_candidate_step_back)},
+                                                  {1, 0, V(gru_reset_before_candidate_step), V(gru_reset_before_gates_step_back)}}}},
+    .matmul = V(matmul),
+    .outer = V(outer),
+    .column_sum = V(column_sum),
+    .pack = V(pack),
+    .pack_transposed = V(pack_transposed),
+    .activate = V(activate_array),
+    .derivative = V(derivative_array),
+    .row_activate = V(row_activate),
+    .row_derivative = V(row_derivative),
+    .loss = V(loss),
+    .update = V(update),
+    .sum_squares = V(sum_squares),
+    .penalize = V(penalize),
+    .add = V(add),
+    .multiply = V(multiply),
+    .scale = V(scale),
+    .maximum = V(maximum),
+    .count_equal = V(count_equal),
+    .share_equal = V(share_equal),
+    .dropout = V(dropout),
+    .normalize = V(normalize),
+    .normalize_back = V(normalize_back),
+    .normalize_sums = V(normalize_sums),
+};
+
+#undef LANES
+#undef INLINE
+#undef vec
+#undef ivec
+#undef vload
+#undef vstore
+#undef vload_n
+#undef vstore_n
+#undef vset
+#undef vfma
+#undef vmax
+#undef vmin
+#undef vsel_lt
+#undef vsignbit
+#undef vabs
+#undef vcopysign

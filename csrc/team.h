@@ -1,0 +1,35 @@
+/* A team of threads inside one parallel region: who am I, and a barrier that spins for a bounded time. */
+#ifndef RNNF_TEAM_H
+#define RNNF_TEAM_H
+#include <sched.h>
+#include <stdint.h>
+
+typedef struct {
+    int size;
+    _Alignas(128) int arrived; /* each on cache lines of its own: the waiters read only `passed` */
+    _Alignas(128) int passed;
+} rnnf_team;
+
+static inline void rnnf_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Spins about 10 us, then yields the core between looks, so that a team larger than its cores still ends. */
+static inline void rnnf_barrier(rnnf_team *team) {
+    if (team->size == 1) return;
+    const int passed = __atomic_load_n(&team->passed, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == team->size) {
+        __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&team->passed, passed + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int spins = 0; __atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) == passed; spins++) {
+        if (spins < 4000) rnnf_relax();
+        else sched_yield();
+    }
+}
+#endif

@@ -1,0 +1,42 @@
+"""Recurrent networks on CPUs.
+
+Layers with Keras' names, trained and run by a native engine::
+
+    models -> layers -> plan -> _engine -> csrc
+
+A model's layers describe themselves to a plan, a flat list of ops over one arena of memory; the engine runs it in one call on all cores.
+"""
+
+from rnnfast import activations, callbacks, config, constraints, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
+from rnnfast._engine import get_num_threads, set_num_threads
+from rnnfast._report import show_config
+from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
+from rnnfast.layers import Input
+from rnnfast.models.sequential import Sequential, load
+
+__version__ = "0.1.0"
+__all__ = [
+    "FormatError",
+    "Input",
+    "NotBuiltError",
+    "Sequential",
+    "ShapeError",
+    "UnsupportedISAError",
+    "__version__",
+    "activations",
+    "callbacks",
+    "config",
+    "constraints",
+    "get_num_threads",
+    "initializers",
+    "layers",
+    "load",
+    "losses",
+    "metrics",
+    "optimizers",
+    "regularizers",
+    "schedules",
+    "set_num_threads",
+    "show_config",
+    "utils",
+]

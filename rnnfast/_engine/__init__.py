@@ -1,0 +1,25 @@
+"""The compiled engine. No word of Keras below this line."""
+
+from rnnfast._engine.buffers import Buffer, Rows
+from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
+from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
+from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
+from rnnfast._engine.rowwise import PackOp, RowOp
+
+__all__ = [
+    "ACTIVATIONS",
+    "Buffer",
+    "PackOp",
+    "PairOp",
+    "Program",
+    "RecurrentLayer",
+    "RowOp",
+    "Rows",
+    "available_isas",
+    "cell_facts",
+    "elementwise",
+    "get_num_threads",
+    "isa",
+    "lanes",
+    "set_num_threads",
+]

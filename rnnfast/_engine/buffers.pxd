@@ -1,0 +1,45 @@
+from libc.stdint cimport int64_t, uint64_t
+from rnnfast._engine.kernels cimport rnnf_kernels, rnnf_team
+
+# Rows of a sequence batch. Rows are sorted by falling length, so at step t rows [0, active[t]) exist; row r of step t is packed row
+# offset[t] + r. After the `count` real rows, `pads` rows (0 or batch) hold what a masked step shows that no valid step precedes.
+ctypedef struct rows_map:
+    int64_t batch, time, count, pads
+    int64_t *active   # [time + 1], the last is 0
+    int64_t *offset   # [time + 1]
+    int64_t *order    # [batch]: sorted row -> row of the caller
+    int64_t *source   # [count]: packed row -> caller's row * time + step
+    int64_t *shown    # [batch * time]: caller's row * time + step -> packed row shown there
+    int dense         # every row has every step, in the caller's order
+
+# An operand: packed rows (step == 0) at data + row * stride, or the caller's array at data + t * step + r * stride. In elements.
+ctypedef struct operand:
+    char *data
+    int64_t stride, step
+
+# Work of one op on one thread of the team.
+ctypedef void (*op_work)(void *op, rnnf_team *team, int member) noexcept nogil
+
+cdef class Rows:
+    cdef rows_map map
+    cdef readonly int64_t capacity
+    cdef bint hold
+    cdef int64_t[::1] tables
+
+cdef class Buffer:
+    cdef operand view
+    cdef readonly int64_t size
+    cdef readonly str name
+    cdef public int64_t offset
+    cdef public object owner
+
+cdef class Op:
+    cdef op_work work
+    cdef void *args
+    cdef readonly object record
+
+cdef inline void share(int64_t n, rnnf_team *team, int member, int64_t grain, int64_t *begin, int64_t *end) noexcept nogil:
+    """[begin, end): the member's part of n, cut at multiples of grain."""
+    cdef int64_t parts = (n + grain - 1) // grain
+    begin[0] = parts * member // team.size * grain
+    end[0] = min(n, parts * (member + 1) // team.size * grain)

@@ -1,0 +1,179 @@
+"""Row maps (which time steps of which sequences exist), buffers, and the base of every op."""
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+import numpy as np
+
+
+cdef class Rows:
+    """Which steps of a batch exist, and where each is packed.
+
+    Parameters
+    ----------
+    batch, time : int
+        Extents of the caller's array [batch, time, ...].
+    """
+
+    def __init__(self, int64_t batch, int64_t time):
+        self.map.batch, self.map.time = batch, time
+        self.tables = np.zeros(3 * (time + 1) + 3 * batch + 2 * batch * time + 1, np.int64)
+        cdef int64_t *table = &self.tables[0]
+        self.map.active = table
+        self.map.offset = table + time + 1
+        self.map.order = table + 2 * (time + 1)
+        self.map.source = self.map.order + batch
+        self.map.shown = self.map.source + batch * time
+        self.capacity = batch * time + batch
+        self.set_dense()
+
+    @property
+    def batch(self):
+        return self.map.batch
+
+    @property
+    def time(self):
+        return self.map.time
+
+    @property
+    def count(self):
+        """Valid (row, step) pairs."""
+        return self.map.count
+
+    @property
+    def pads(self):
+        return self.map.pads
+
+    @property
+    def order(self):
+        """Sorted row -> row of the caller."""
+        cdef int64_t first = 2 * (self.map.time + 1)
+        return np.asarray(self.tables)[first : first + self.map.batch]
+
+    @property
+    def source(self):
+        """Packed row -> caller's row * time + step."""
+        cdef int64_t first = 2 * (self.map.time + 1) + self.map.batch
+        return np.asarray(self.tables)[first : first + self.map.count]
+
+    def set_dense(self):
+        """Every step of every row exists."""
+        cdef rows_map *m = &self.map
+        cdef int64_t b, t
+        m.dense, m.count, m.pads = 1, m.batch * m.time, 0
+        for t in range(m.time):
+            m.active[t] = m.batch
+            m.offset[t] = t * m.batch
+            for b in range(m.batch):
+                m.source[t * m.batch + b] = b * m.time + t
+                m.shown[b * m.time + t] = t * m.batch + b
+        m.active[m.time], m.offset[m.time] = 0, m.count
+        for b in range(m.batch):
+            m.order[b] = b
+
+    def set_valid(self, const unsigned char[:, :] valid, bint hold):
+        """Steps exist where `valid`.
+
+        Parameters
+        ----------
+        valid : uint8 array of shape (batch, time)
+        hold : bool
+            A masked step shows the last valid step before it; otherwise, and before the first valid step, it shows the row's pad.
+        """
+        cdef rows_map *m = &self.map
+        cdef int64_t b, t, r, length, row, shown
+        lengths = np.asarray(valid).astype(bool).sum(axis=1)
+        cdef int64_t[::1] length_of = lengths.astype(np.int64)
+        cdef int64_t[::1] sorted_rows = np.argsort(-lengths, kind="stable").astype(np.int64)
+        cdef int64_t[::1] place = np.zeros(m.batch, np.int64)
+        m.dense, self.hold = 0, hold
+        for t in range(m.time + 1):
+            m.active[t] = 0
+        for r in range(m.batch):
+            m.order[r] = sorted_rows[r]
+            place[sorted_rows[r]] = r
+            for t in range(length_of[r]):
+                m.active[t] += 1
+        m.offset[0] = 0
+        for t in range(m.time):
+            m.offset[t + 1] = m.offset[t] + m.active[t]
+        m.count, m.pads = m.offset[m.time], 0
+        for b in range(m.batch):
+            length, shown = 0, -1
+            for t in range(m.time):
+                if valid[b, t]:
+                    row = m.offset[length] + place[b]
+                    m.source[row] = b * m.time + t
+                    m.shown[b * m.time + t] = row
+                    shown = row
+                    length += 1
+                elif hold and shown >= 0:
+                    m.shown[b * m.time + t] = shown
+                else:
+                    m.shown[b * m.time + t] = m.count + place[b]
+                    m.pads = m.batch
+
+    def set_batch_of(self, Rows parent):
+        """One step a row (time is 1), in the parent's order."""
+        cdef int64_t r
+        self.set_dense()
+        self.map.dense = parent.map.dense
+        for r in range(self.map.batch):
+            self.map.order[r] = parent.map.order[r]
+            self.map.source[r] = parent.map.order[r]
+            self.map.shown[parent.map.order[r]] = r
+
+    def set_flip_of(self, Rows parent):
+        """The parent's steps in reverse: step t is its step time - 1 - t."""
+        cdef rows_map *m = &parent.map
+        cdef int64_t i
+        if m.dense:
+            self.set_dense()
+            return
+        valid = np.zeros((m.batch, m.time), np.uint8)
+        cdef unsigned char[:, ::1] flags = valid
+        for i in range(m.count):
+            flags[m.source[i] // m.time, m.time - 1 - m.source[i] % m.time] = 1
+        self.set_valid(valid, parent.hold)
+
+    def set_parts_of(self, Rows parent):
+        """Every packed row of the parent, pads too, is so many rows here."""
+        cdef int64_t parts = self.map.time // parent.capacity
+        self.map.count, self.map.pads = (parent.map.count + parent.map.pads) * parts, 0
+
+    def set_repeat_of(self, Rows parent):
+        """Every step exists (time is this map's own), rows in the parent's order."""
+        cdef int64_t r, t
+        cdef rows_map *m = &self.map
+        self.set_dense()
+        m.dense = parent.map.dense
+        for r in range(m.batch):
+            m.order[r] = parent.map.order[r]
+            for t in range(m.time):
+                m.source[t * m.batch + r] = m.order[r] * m.time + t
+                m.shown[m.order[r] * m.time + t] = t * m.batch + r
+
+
+cdef class Buffer:
+    """A run of the arena or a caller's array.
+
+    Parameters
+    ----------
+    name : str
+    size : int
+        Elements reserved in the arena; 0 for memory of the caller's.
+    stride : int
+        Elements from one row to the next.
+    """
+
+    def __init__(self, str name, int64_t size, int64_t stride=0):
+        self.name, self.size, self.view.stride, self.offset = name, size, stride, -1
+
+    @property
+    def stride(self):
+        return self.view.stride
+
+    def point(self, size_t address, int64_t stride, int64_t step=0):
+        """Use the memory at `address`; strides in elements, step != 0 only for [batch, time, ...] arrays."""
+        self.view.data, self.view.stride, self.view.step = <char *>address, stride, step
+
+
+cdef class Op:
+    """One entry of a program."""

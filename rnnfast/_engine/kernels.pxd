@@ -1,0 +1,139 @@
+# The C of csrc/, as Cython sees it. Every struct and its fields are described in csrc/rnnf.h.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "rnnf.h" nogil:
+    enum:
+        ACT_linear
+        ACT_tanh
+        ACT_sigmoid
+        ACT_COUNT
+        ACT_FIRST_KEEPING_INPUT
+        CELL_COUNT
+        ROW_softmax
+
+    ctypedef struct rnnf_matmul:
+        const void *a
+        int64_t a_row, blocks, block, block_stride
+        const void *panels
+        const void *bias
+        void *c
+        int64_t c_row, cols, nv
+        int accumulate, act
+
+    ctypedef struct rnnf_outer:
+        const void *a
+        int64_t a_row, k
+        const void *b
+        int64_t b_row, b_panel, nv
+        void *c
+        int64_t c_row, c_panel, c_vector, cols
+        int order[4]
+        int accumulate, gated
+        void *scratch
+
+    ctypedef struct rnnf_step:
+        const void *a
+        int64_t a_row, a_gate
+        const void *h
+        void *out
+        void *memory
+        int64_t state_row
+        const void *panels
+        const void *bias
+        const void *x_gates
+        int64_t x_row
+        void *y
+        int64_t y_row, units
+        void *tape
+        int64_t tape_panel
+        int act, recurrent_act
+
+    ctypedef struct rnnf_step_back:
+        const void *dg_next
+        const void *panels
+        const void *dy
+        int64_t dy_row
+        void *carry
+        int64_t carry_row, carry_state
+        void *tape
+        int64_t tape_panel, units
+        const void *h
+        int64_t h_row
+        const void *product_mask
+        int act, recurrent_act
+
+    ctypedef struct rnnf_phase:
+        int product_gates, slot
+        void (*forward)(const rnnf_step *, int64_t rows, int64_t p0, int64_t p1) noexcept nogil
+        void (*backward)(const rnnf_step_back *, int64_t rows, int64_t p0, int64_t p1) noexcept nogil
+
+    ctypedef struct rnnf_cell:
+        const char *name
+        int gates, slots, states, phases
+        rnnf_phase phase[2]
+
+    ctypedef struct rnnf_loss:
+        int kind, from_logits
+        double parameter[3]
+        const void *p
+        const void *target
+        void *dp
+        int64_t cols, target_cols
+        const double *weight
+
+    ctypedef struct rnnf_update:
+        int kind
+        const double *scalars
+        void *w
+        const void *g
+        void *slot[3]
+        double clip
+
+    ctypedef struct rnnf_kernels:
+        const char *isa
+        const char *dtype
+        int lanes, itemsize
+        rnnf_cell *cell
+        void (*matmul)(const rnnf_matmul *, int64_t r0, int64_t r1, int64_t p0, int64_t p1) noexcept nogil
+        void (*outer)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1) noexcept nogil
+        void (*column_sum)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1) noexcept nogil
+        void (*pack)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order) noexcept nogil
+        void (*pack_transposed)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order) noexcept nogil
+        void (*activate)(int act, const void *x, void *y, int64_t n) noexcept nogil
+        void (*derivative)(int act, const void *kept, const void *dy, void *dx, int64_t n) noexcept nogil
+        void (*row_activate)(int act, const void *x, void *y, int64_t rows, int64_t cols) noexcept nogil
+        void (*row_derivative)(int act, const void *y, const void *dy, void *dx, int64_t rows, int64_t cols) noexcept nogil
+        double (*loss)(const rnnf_loss *, int64_t r0, int64_t r1) noexcept nogil
+        void (*update)(const rnnf_update *, int64_t i0, int64_t i1) noexcept nogil
+        double (*sum_squares)(const void *x, int64_t n) noexcept nogil
+        double (*penalize)(const void *w, void *g, double l1, double l2, int64_t n) noexcept nogil
+        void (*add)(void *y, const void *x, int64_t n) noexcept nogil
+        void (*multiply)(void *y, const void *x, const void *m, int64_t n) noexcept nogil
+        void (*scale)(void *y, const void *x, double factor, int64_t n) noexcept nogil
+        void (*maximum)(void *y, const void *x, int64_t n) noexcept nogil
+        void (*count_equal)(void *count, const void *x, const void *y, int64_t n) noexcept nogil
+        void (*share_equal)(void *dx, const void *x, const void *y, const void *dy, const void *count, int64_t n) noexcept nogil
+        void (*dropout)(void *y, const void *x, double rate, uint64_t seed, uint64_t index, int64_t n) noexcept nogil
+        void (*normalize)(void *y, const void *x, const void *gamma, const void *beta, double eps, double *kept, int64_t n) noexcept nogil
+        void (*normalize_back)(void *dx, const void *x, const void *dy, const void *gamma, const double *kept, int64_t n) noexcept nogil
+        void (*normalize_sums)(void *dgamma, void *dbeta, const void *x, const void *dy, const double *kept, const int64_t *shape) noexcept nogil
+
+    ctypedef struct rnnf_tables:
+        const char *isa
+        const rnnf_kernels *f32
+        const rnnf_kernels *f64
+
+    const rnnf_tables rnnf_available[]
+    int rnnf_cpu_supports(const char *isa)
+
+
+cdef extern from "team.h" nogil:
+    ctypedef struct rnnf_team:
+        int size, arrived, passed
+    void rnnf_barrier(rnnf_team *team)
+
+
+cdef extern from "float_mode.h" nogil:
+    uint32_t rnnf_float_mode_enter()
+    void rnnf_float_mode_leave(uint32_t mode)

@@ -1,0 +1,239 @@
+"""Programs: a list of ops over one arena, run by a team of threads in one parallel region."""
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+import os
+from threading import Lock
+
+import numpy as np
+
+cimport numpy as cnp
+from cython.parallel cimport parallel, threadid
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from rnnfast._engine.buffers cimport Buffer, Op, op_work
+from rnnfast._engine.kernels cimport rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_team
+
+cnp.import_array()
+
+cdef extern from "<pthread.h>" nogil:
+    int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil, void (*child)() noexcept nogil)
+
+cdef int threads = 1
+cdef int threads_set = 0  # how often; a program made before the last time is not called directly
+cdef int forked = 0
+
+
+cdef void in_child() noexcept nogil:
+    # the parent's OpenMP workers do not exist here and its runtime would wait for them
+    global forked
+    forked = 1
+
+
+pthread_atfork(NULL, NULL, in_child)
+
+
+def _default_threads():
+    """Cores that this process may use: affinity and cgroup quota, then RNNFAST_NUM_THREADS or OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2 here
+    for name in ("RNNFAST_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").split(",")[0]
+        if value.isdigit() and int(value) > 0:
+            return min(int(value), cores)
+    return cores
+
+
+def set_num_threads(n):
+    """Use n threads in every model of this process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> before = rnnfast.get_num_threads()
+    >>> rnnfast.set_num_threads(1)
+    >>> rnnfast.get_num_threads()
+    1
+    >>> rnnfast.set_num_threads(before)
+    """
+    global threads, threads_set
+    if isinstance(n, bool) or int(n) != n or n < 1:
+        raise ValueError(f"set_num_threads: n must be an integer of at least 1, got {n!r}.")
+    threads = int(n)
+    threads_set += 1
+
+
+def get_num_threads():
+    """Threads in use: 1 in a forked child of a process whose team had started."""
+    return 1 if forked else threads
+
+
+set_num_threads(_default_threads())
+
+
+ctypedef struct pair:
+    op_work work[2]
+    void *args[2]
+    rnnf_team team[2]
+
+
+cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
+    """Two ops at once, each by half of the team; one thread runs them one after the other."""
+    cdef pair *p = <pair *>args
+    cdef int half = team.size // 2
+    if member == 0:
+        p.team[0].size, p.team[1].size = max(1, half), max(1, team.size - half)
+    rnnf_barrier(team)
+    if team.size == 1:
+        p.work[0](p.args[0], team, 0)
+        p.work[1](p.args[1], team, 0)
+    elif member < half:
+        p.work[0](p.args[0], &p.team[0], member)
+    else:
+        p.work[1](p.args[1], &p.team[1], member - half)
+
+
+cdef class PairOp(Op):
+    """Two independent ops, as the two directions of a bidirectional layer."""
+
+    def __init__(self, Op first, Op second):
+        cdef pair *p = <pair *>calloc(1, sizeof(pair))
+        if p == NULL:
+            raise MemoryError()
+        self.args, self.work, self.record = p, pair_work, (first, second)
+        p.work[0], p.args[0] = first.work, first.args
+        p.work[1], p.args[1] = second.work, second.args
+
+    def __dealloc__(self):
+        free(self.args)
+
+
+cdef class Program:
+    """Ops, bound to an arena.
+
+    Parameters
+    ----------
+    ops : list of Op
+    buffers : list of Buffer
+        Those of the arena, with `offset` set (bytes).
+    arena_bytes : int
+    team_size : int
+        Threads to run on.
+    """
+
+    cdef op_work *works
+    cdef void **args
+    cdef int count
+    cdef readonly list ops
+    cdef readonly object arena
+    cdef readonly int team_size
+    cdef int made
+    cdef readonly object lock
+    # the direct path: one array in, one array out, no masks
+    cdef Buffer source
+    cdef Buffer target
+    cdef int source_rank
+    cdef int target_rank
+    cdef int type_number
+    cdef cnp.npy_intp source_shape[4]
+    cdef cnp.npy_intp target_shape[4]
+    cdef readonly bint direct
+
+    def __init__(self, list ops, list buffers, size_t arena_bytes, int team_size):
+        cdef Op op
+        cdef Buffer buffer
+        cdef int i
+        self.ops, self.team_size, self.count, self.lock, self.made = ops, team_size, len(ops), Lock(), threads_set
+        self.arena = np.zeros(arena_bytes + 128, np.uint8)
+        address = (self.arena.ctypes.data + 63) // 64 * 64
+        for buffer in buffers:
+            buffer.view.data = <char *><size_t>(address + buffer.offset)
+        self.works = <op_work *>calloc(self.count + 1, sizeof(op_work))
+        self.args = <void **>calloc(self.count + 1, sizeof(void *))
+        if self.works == NULL or self.args == NULL:
+            raise MemoryError()
+        for i, op in enumerate(ops):
+            self.works[i], self.args[i] = op.work, op.args
+
+    def __dealloc__(self):
+        free(self.works)
+        free(self.args)
+
+    cdef void member(self, rnnf_team *team, int tid) noexcept nogil:
+        cdef int i
+        cdef uint32_t mode = rnnf_float_mode_enter()
+        for i in range(self.count):
+            self.works[i](self.args[i], team, tid)
+            rnnf_barrier(team)
+        rnnf_float_mode_leave(mode)
+
+    cdef void launch(self) noexcept nogil:
+        cdef rnnf_team team[1]
+        cdef int size = 1 if forked else self.team_size
+        team[0].size, team[0].arrived, team[0].passed = size, 0, 0
+        if size == 1:
+            self.member(team, 0)
+            return
+        with parallel(num_threads=size):
+            self.member(team, threadid())
+
+    def run(self):
+        """Run all ops. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""
+        with nogil:
+            self.launch()
+
+    def write(self, Buffer buffer, array):
+        """Copy an array's bytes to the start of a buffer."""
+        cdef const unsigned char[::1] source = array.view(np.uint8)
+        memcpy(buffer.view.data, &source[0], source.shape[0])
+
+    def read(self, Buffer buffer, int count):
+        """A copy of the first bytes of a buffer."""
+        result = np.empty(count, np.uint8)
+        cdef unsigned char[::1] target = result
+        memcpy(&target[0], buffer.view.data, count)
+        return result
+
+    def set_direct(self, Buffer source, Buffer target, tuple source_shape, tuple target_shape, str dtype):
+        """Let `call` take an array of source_shape to a new one of target_shape."""
+        self.source, self.target, self.direct = source, target, True
+        self.source_rank, self.target_rank = len(source_shape), len(target_shape)
+        self.type_number = cnp.NPY_FLOAT if dtype == "float32" else cnp.NPY_DOUBLE
+        for i, n in enumerate(source_shape):
+            self.source_shape[i] = n
+        for i, n in enumerate(target_shape):
+            self.target_shape[i] = n
+
+    def call(self, x):
+        """The direct path: the output for a plain array x, or None when x needs the careful path."""
+        cdef cnp.ndarray array, result
+        cdef int i
+        if not self.direct or self.made != threads_set or not cnp.PyArray_CheckExact(x):
+            return None
+        array = x
+        if cnp.PyArray_TYPE(array) != self.type_number or cnp.PyArray_NDIM(array) != self.source_rank or not cnp.PyArray_ISCARRAY_RO(array):
+            return None
+        for i in range(self.source_rank):
+            if cnp.PyArray_DIM(array, i) != self.source_shape[i]:
+                return None
+        if not self.lock.acquire(False):
+            return None
+        try:
+            result = cnp.PyArray_EMPTY(self.target_rank, self.target_shape, self.type_number, 0)
+            self.source.view.data, self.target.view.data = <char *>cnp.PyArray_DATA(array), <char *>cnp.PyArray_DATA(result)
+            with nogil:
+                self.launch()
+            return result
+        finally:
+            self.lock.release()

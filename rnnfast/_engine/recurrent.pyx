@@ -1,0 +1,538 @@
+"""Recurrent layers: the loop over time, forward and back through time.
+
+Forward, a chunk of steps at a time so that the chunk's gate inputs stay in cache: x_gates = x . W + b for all its steps, then step by step
+the cell. Backward: step by step the cell's backward, which leaves the gates' gradients on the tape; then dx, dW, dR and db as deep products.
+
+A thread owns rows (SPLIT_ROWS: no barrier at all) or unit panels (SPLIT_UNITS: one barrier a step, each core keeps its part of the
+recurrent kernel in its own cache). Either way every number is computed by one thread in one order, so results do not depend on the split.
+"""
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share
+from rnnfast._engine.cpu cimport kernels_of
+from rnnfast._engine.kernels cimport (
+    ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_step, rnnf_step_back, rnnf_team,
+)
+
+cdef enum:
+    SPLIT_NONE = 0
+    SPLIT_ROWS = 1
+    SPLIT_UNITS = 2
+
+# Weights and buffers of one direction of one layer. Operands that a plan does not need are NULL.
+ctypedef struct layer:
+    const rnnf_kernels *k
+    const rnnf_cell *cell
+    const rows_map *rows
+    int64_t inputs, units, padded, panels, chunk, tape_panel
+    int reverse, act, gate, split
+    int zero_pads           # a step that nothing precedes shows 0, not the initial state
+    operand *x
+    operand *y              # output sequence
+    operand *last           # [batch, units] output at the last valid step, 0 where there is none
+    operand *state_in[2]
+    operand *state_out[2]
+    operand *kernel         # panels of W
+    operand *bias
+    operand *recurrent[2]   # panels of R, one a phase
+    operand *recurrent_bias
+    operand *x_gates        # [chunk, batch, panels, gates, V]
+    operand *h              # [2, batch, padded]
+    operand *memory         # [batch, padded] second state
+    operand *reset          # [batch, padded] r h, where the reset comes before the product
+    operand *tape
+    operand *h_tape         # [count, padded] state before each step
+    operand *reset_tape     # [count, padded] r h of each step
+    # recurrent dropout: a mask for each gate of the products, all of a row together
+    operand *masks          # [mask_count, batch, padded], 1 / (1 - rate) or 0
+    operand *masked         # [batch, mask_count, padded] state times masks
+    operand *masked_tape    # [count, mask_count, padded]
+    operand *gate_recurrent_t[4]  # panels of each gate's part of R transposed
+    operand *product        # [batch, padded]
+    int mask_count
+    # backward
+    operand *dy
+    operand *dlast
+    operand *dstate_out[2]
+    operand *dstate_in[2]
+    operand *dx
+    operand *kernel_t       # panels of W transposed
+    operand *recurrent_t[2]
+    operand *dkernel
+    operand *drecurrent
+    operand *dbias
+    operand *carry          # [states, batch, padded]
+    operand *scratch        # [threads, 128 (max(inputs, units) + 8)]
+    int64_t scratch_size
+    int order[2][4]         # x gates, recurrent gates -> Keras' gate
+    int recurrent_bias_rows  # 1 when the bias is (2, G H)
+
+# The part of a layer that one thread computes.
+ctypedef struct part:
+    int64_t r0, r1, p0, p1
+
+
+cdef inline char *at(const layer *a, const operand *o, int64_t row) noexcept nogil:
+    """Address of a packed row."""
+    return o.data + row * o.stride * a.k.itemsize
+
+
+cdef inline char *at_step(const layer *a, const operand *o, int64_t t, int64_t row) noexcept nogil:
+    """Address of a step's row, packed or in a caller's array."""
+    if o.step:
+        return o.data + (t * o.step + row * o.stride) * a.k.itemsize
+    return o.data + (a.rows.offset[t] + row) * o.stride * a.k.itemsize
+
+
+cdef inline char *tape_at(const layer *a, int64_t t, int64_t row, int64_t slot) noexcept nogil:
+    return a.tape.data + ((a.rows.offset[t] + row) * a.cell.slots + slot) * a.k.lanes * a.k.itemsize
+
+
+cdef part part_of(const layer *a, rnnf_team *team, int member, int64_t grain) noexcept nogil:
+    """What this thread computes; rows are shared so that each thread has about as many valid steps."""
+    cdef part own
+    cdef int64_t t, r, steps = 0, begin, end
+    own.r0, own.r1, own.p0, own.p1 = 0, a.rows.batch, 0, a.panels
+    if a.split == SPLIT_UNITS:
+        share(a.panels, team, member, grain, &own.p0, &own.p1)
+    elif a.split == SPLIT_NONE or team.size == 1:
+        own.r1 = a.rows.batch if member == 0 else 0
+    elif a.rows.dense:
+        share(a.rows.batch, team, member, 1, &own.r0, &own.r1)
+    else:
+        begin = a.rows.count * member // team.size
+        end = a.rows.count * (member + 1) // team.size
+        own.r0 = own.r1 = -1
+        t = a.rows.time
+        for r in range(a.rows.batch):
+            if own.r0 < 0 and steps >= begin:
+                own.r0 = r
+            if own.r1 < 0 and steps >= end and member < team.size - 1:
+                own.r1 = r
+            while t > 0 and a.rows.active[t - 1] <= r:
+                t -= 1
+            steps += t
+        if own.r0 < 0:
+            own.r0 = a.rows.batch
+        if own.r1 < 0:
+            own.r1 = a.rows.batch
+    return own
+
+
+cdef void project(const layer *a, part own, int64_t t0, int64_t t1) noexcept nogil:
+    """x_gates of steps [t0, t1): x . W + b for this thread's rows and panels."""
+    cdef rnnf_matmul g
+    cdef int64_t wide = 4 if a.cell.gates == 1 else 1, t, r, batch = a.rows.batch, size = a.k.itemsize
+    cdef int64_t gates_row = a.x_gates.stride, first = own.p0 // wide, last = (own.p1 + wide - 1) // wide
+    cdef int64_t step = a.x.step if a.x.step else a.rows.batch * a.x.stride
+    memset(&g, 0, sizeof(g))
+    g.blocks, g.block, g.panels, g.act = 1, a.inputs, a.kernel.data, ACT_linear
+    g.bias = a.bias.data if a.bias != NULL else NULL
+    g.cols, g.nv = gates_row, wide if wide > 1 else a.cell.gates
+    if a.rows.dense and own.r0 == 0 and own.r1 == batch and step == batch * a.x.stride:
+        g.a, g.a_row, g.c, g.c_row = at_step(a, a.x, t0, 0), a.x.stride, a.x_gates.data, gates_row
+        a.k.matmul(&g, 0, (t1 - t0) * batch, first, last)
+    elif a.rows.dense and t1 - t0 >= own.r1 - own.r0:
+        for r in range(own.r0, own.r1):
+            g.a, g.a_row = at_step(a, a.x, t0, r), step
+            g.c, g.c_row = a.x_gates.data + r * gates_row * size, batch * gates_row
+            a.k.matmul(&g, 0, t1 - t0, first, last)
+    else:
+        for t in range(t0, t1):
+            g.a, g.a_row = at_step(a, a.x, t, 0), a.x.stride
+            g.c, g.c_row = a.x_gates.data + (t - t0) * batch * gates_row * size, gates_row
+            a.k.matmul(&g, own.r0, min(own.r1, a.rows.active[t]), first, last)
+
+
+cdef inline void copy_units(const layer *a, part own, char *target, const char *source) noexcept nogil:
+    """This thread's units of one row; a NULL source means zeros."""
+    cdef int64_t first = own.p0 * a.k.lanes, n = min(own.p1 * a.k.lanes, a.units) - first, size = a.k.itemsize
+    if n > 0 and source != NULL:
+        memcpy(target + first * size, source + first * size, n * size)
+    elif n > 0:
+        memset(target + first * size, 0, n * size)
+
+
+cdef void begin_states(const layer *a, part own) noexcept nogil:
+    """Initial states of this thread's rows and units; results of rows that have no step."""
+    cdef int64_t r, s, row = a.padded * a.k.itemsize, batch = a.rows.batch
+    cdef char *given
+    for r in range(own.r0, own.r1):
+        for s in range(a.cell.states):
+            given = at(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
+            if s == 0:
+                copy_units(a, own, a.h.data + r * row, given)
+                copy_units(a, own, a.h.data + (batch + r) * row, given)
+            else:
+                copy_units(a, own, a.memory.data + r * row, given)
+            if r >= a.rows.active[0] and a.state_out[s] != NULL:
+                copy_units(a, own, at(a, a.state_out[s], r), given)
+            if s == 0 and a.y != NULL and a.rows.pads and not a.y.step:
+                copy_units(a, own, at(a, a.y, a.rows.count + r), NULL if a.zero_pads else given)
+        if r >= a.rows.active[0] and a.last != NULL:
+            copy_units(a, own, at(a, a.last, r), NULL)
+
+
+cdef void end_rows(const layer *a, part own, int64_t r0, int64_t r1, const char *h) noexcept nogil:
+    """Rows [r0, r1) have had their last step: hand out their states."""
+    cdef int64_t r, row = a.padded * a.k.itemsize
+    for r in range(max(r0, own.r0), min(r1, own.r1)):
+        if a.last != NULL:
+            copy_units(a, own, at(a, a.last, r), h + r * row)
+        if a.state_out[0] != NULL:
+            copy_units(a, own, at(a, a.state_out[0], r), h + r * row)
+        if a.state_out[1] != NULL:
+            copy_units(a, own, at(a, a.state_out[1], r), a.memory.data + r * row)
+
+
+cdef inline char *mask_of(const layer *a, int64_t row, int gate) noexcept nogil:
+    return a.masks.data + (gate * a.rows.batch + row) * a.padded * a.k.itemsize
+
+
+cdef void mask_states(const layer *a, int64_t t, int64_t r0, int64_t r1, const char *h) noexcept nogil:
+    """The states of rows [r0, r1) times each gate's mask, kept on the tape."""
+    cdef int64_t r, row = a.padded * a.k.itemsize
+    cdef int g, gates = a.cell.phase[0].product_gates
+    for r in range(r0, r1):
+        for g in range(gates):
+            a.k.multiply(a.masked.data + (r * a.mask_count + g) * row, h + r * row, mask_of(a, r, g), a.units)
+        memcpy(at_step(a, a.masked_tape, t, r), a.masked.data + r * a.mask_count * row, a.mask_count * row)
+
+
+cdef void mask_reset(const layer *a, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
+    """r h times the candidate's mask, where the reset comes before the product."""
+    cdef int64_t r, row = a.padded * a.k.itemsize
+    for r in range(r0, r1):
+        a.k.multiply(a.reset.data + r * row, a.reset.data + r * row, mask_of(a, r, a.mask_count - 1), a.units)
+        memcpy(at_step(a, a.reset_tape, t, r), a.reset.data + r * row, row)
+
+
+cdef void run_step(const layer *a, rnnf_team *team, part own, int64_t t, int64_t rows, const char *x_gates, char *h, char *h_next) noexcept nogil:
+    """All phases of one step for this thread's rows and panels."""
+    cdef rnnf_step s
+    cdef int phase
+    cdef int64_t size = a.k.itemsize, first = own.r0 * a.padded * size
+    memset(&s, 0, sizeof(s))
+    s.h, s.state_row, s.x_row, s.units, s.act, s.recurrent_act = h + first, a.padded, a.x_gates.stride, a.units, a.act, a.gate
+    s.x_gates = x_gates + own.r0 * a.x_gates.stride * size
+    s.memory = a.memory.data + first if a.memory != NULL else NULL
+    s.bias = a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
+    if a.tape != NULL:
+        s.tape, s.tape_panel = tape_at(a, t, own.r0, 0), a.tape_panel
+    for phase in range(a.cell.phases):
+        s.panels = a.recurrent[phase].data
+        s.a, s.a_row, s.a_gate = s.h if phase == 0 else a.reset.data + first, a.padded, 0
+        if a.masks != NULL and phase == 0:
+            s.a, s.a_row = a.masked.data + own.r0 * a.mask_count * a.padded * size, a.mask_count * a.padded
+            s.a_gate = a.padded if a.cell.phase[0].product_gates > 1 else 0
+        if phase == a.cell.phases - 1:
+            s.out = h_next + first
+            s.y = at_step(a, a.y, t, own.r0) if a.y != NULL else NULL
+            s.y_row = a.y.stride if a.y != NULL else 0
+        else:
+            s.out = a.reset.data + first
+            s.y = at_step(a, a.reset_tape, t, own.r0) if a.reset_tape != NULL else NULL
+            s.y_row = a.padded
+        a.cell.phase[phase].forward(&s, rows, own.p0, own.p1)
+        if a.masks != NULL and phase < a.cell.phases - 1:
+            mask_reset(a, t, own.r0, own.r0 + rows)
+        if a.split == SPLIT_UNITS:
+            rnnf_barrier(team)
+
+
+cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
+    cdef layer *a = <layer *>args
+    cdef part own = part_of(a, team, member, 4)
+    cdef int64_t chunk0, i, t, r, steps, rows, time = a.rows.time, batch = a.rows.batch, state = batch * a.padded * a.k.itemsize
+    cdef int64_t gates_step = batch * a.x_gates.stride * a.k.itemsize, first
+    cdef char *h = a.h.data
+    cdef char *h_next = a.h.data + state
+    begin_states(a, own)
+    if a.split == SPLIT_UNITS:
+        rnnf_barrier(team)
+    elif own.r0 >= own.r1:
+        return
+    chunk0 = 0
+    while chunk0 < time:
+        steps = min(a.chunk, time - chunk0)
+        first = time - chunk0 - steps if a.reverse else chunk0
+        project(a, own, first, first + steps)
+        for i in range(steps):
+            t = first + (steps - 1 - i if a.reverse else i)
+            rows = min(own.r1, a.rows.active[t]) - own.r0
+            if a.h_tape != NULL:
+                for r in range(own.r0, own.r0 + rows):
+                    copy_units(a, own, at_step(a, a.h_tape, t, r), h + r * a.padded * a.k.itemsize)
+            if a.masks != NULL:
+                mask_states(a, t, own.r0, own.r0 + rows, h)
+            if rows > 0:
+                run_step(a, team, own, t, rows, a.x_gates.data + (t - first) * gates_step, h, h_next)
+            h, h_next = h_next, h
+            if a.reverse:
+                if t == 0:
+                    end_rows(a, own, 0, a.rows.active[0], h)
+            elif a.rows.active[t + 1] < a.rows.active[t]:
+                end_rows(a, own, a.rows.active[t + 1], a.rows.active[t], h)
+        chunk0 += steps
+
+
+cdef void begin_carry(const layer *a, part own) noexcept nogil:
+    """Gradients of the final states and of the last output."""
+    cdef int64_t r, s, row = a.padded * a.k.itemsize, first = own.p0 * a.k.lanes
+    cdef int64_t n = min(own.p1 * a.k.lanes, a.units) - first
+    cdef char *carry
+    for s in range(a.cell.states):
+        for r in range(own.r0, own.r1):
+            carry = a.carry.data + (s * a.rows.batch + r) * row
+            copy_units(a, own, carry, at(a, a.dstate_out[s], r) if a.dstate_out[s] != NULL else NULL)
+            if s == 0 and a.dlast != NULL and r < a.rows.active[0] and n > 0:
+                a.k.add(carry + first * a.k.itemsize, at(a, a.dlast, r) + first * a.k.itemsize, n)
+
+
+cdef void gated_gradient(const layer *a, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
+    """carry += sum over gates of mask * (gate gradients of step t . R_gate^T), for rows [r0, r1)."""
+    cdef rnnf_matmul g
+    cdef int64_t r, row = a.padded * a.k.itemsize
+    cdef int gate
+    memset(&g, 0, sizeof(g))
+    g.a_row, g.blocks, g.block, g.block_stride = a.cell.slots * a.k.lanes, a.panels, a.k.lanes, a.tape_panel
+    g.c, g.c_row, g.cols, g.nv, g.act = a.product.data + r0 * row, a.padded, a.units, 4, ACT_linear
+    for gate in range(a.cell.phase[0].product_gates):
+        g.a, g.panels = tape_at(a, t, r0, a.cell.phase[0].slot + gate), a.gate_recurrent_t[gate].data
+        a.k.matmul(&g, 0, r1 - r0, 0, (a.panels + 3) // 4)
+        for r in range(r0, r1):
+            a.k.multiply(a.product.data + r * row, a.product.data + r * row, mask_of(a, r, gate), a.units)
+            a.k.add(a.carry.data + r * row, a.product.data + r * row, a.units)
+
+
+cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, int64_t r0, int64_t r1, int64_t next) noexcept nogil:
+    """All phases, backward, of rows [r0, r1) of step t; next is the step that followed them in time, or -1."""
+    cdef rnnf_step_back s
+    cdef int phase
+    cdef int64_t size = a.k.itemsize, rows = max(<int64_t>0, min(r1, own.r1) - max(r0, own.r0)), row = max(r0, own.r0)
+    memset(&s, 0, sizeof(s))
+    s.carry, s.carry_row, s.carry_state = a.carry.data + row * a.padded * size, a.padded, a.rows.batch * a.padded
+    s.tape_panel, s.units, s.act, s.recurrent_act, s.h_row = a.tape_panel, a.units, a.act, a.gate, a.padded
+    if rows > 0:
+        s.tape, s.h = tape_at(a, t, row, 0), at_step(a, a.h_tape, t, row)
+        s.dy = at_step(a, a.dy, t, row) if a.dy != NULL else NULL
+        s.dy_row = a.dy.stride if a.dy != NULL else 0
+    for phase in range(a.cell.phases):
+        s.panels = a.recurrent_t[phase].data
+        if phase > 0:
+            if a.split == SPLIT_UNITS:
+                rnnf_barrier(team)
+            s.dg_next = tape_at(a, t, row, a.cell.phase[phase].slot) if rows > 0 else NULL
+            if a.masks != NULL:
+                s.product_mask = a.masks.data + ((a.mask_count - 1) * a.rows.batch + row) * a.padded * size
+        elif a.masks != NULL:
+            if next >= 0 and rows > 0:
+                gated_gradient(a, next, row, row + rows)
+        else:
+            s.dg_next = tape_at(a, next, row, a.cell.phase[phase].slot) if next >= 0 and rows > 0 else NULL
+        if rows > 0:
+            a.cell.phase[phase].backward(&s, rows, own.p0, own.p1)
+
+
+cdef void state_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
+    """dh before step t of rows [r0, r1), for which t was the first step: carry + dg . R^T."""
+    cdef rnnf_matmul g
+    memset(&g, 0, sizeof(g))
+    r0, r1 = max(r0, own.r0), min(r1, own.r1)
+    if r0 >= r1:
+        return
+    if a.masks != NULL:
+        gated_gradient(a, t, r0, r1)
+        return
+    g.a, g.a_row = tape_at(a, t, r0, a.cell.phase[0].slot), a.cell.slots * a.k.lanes
+    g.blocks, g.block, g.block_stride = a.panels, a.cell.phase[0].product_gates * a.k.lanes, a.tape_panel
+    g.panels, g.cols, g.nv, g.accumulate, g.act = a.recurrent_t[0].data, a.units, 4, 1, ACT_linear
+    g.c, g.c_row = a.carry.data + r0 * a.padded * a.k.itemsize, a.padded
+    a.k.matmul(&g, 0, r1 - r0, own.p0 // 4, (own.p1 + 3) // 4)
+
+
+cdef void end_carry(const layer *a, part own) noexcept nogil:
+    """Gradients of the initial states, which the pads of the output may have shown too."""
+    cdef int64_t t, r, s, first = own.p0 * a.k.lanes
+    cdef int64_t n = min(own.p1 * a.k.lanes, a.units) - first
+    for t in range(a.rows.time):
+        if not a.reverse and t == 0:
+            state_gradient(a, own, 0, 0, a.rows.active[0])
+        elif a.reverse and a.rows.active[t + 1] < a.rows.active[t]:
+            state_gradient(a, own, t, a.rows.active[t + 1], a.rows.active[t])
+    for s in range(a.cell.states):
+        for r in range(own.r0, own.r1):
+            copy_units(a, own, at(a, a.dstate_in[s], r), a.carry.data + (s * a.rows.batch + r) * a.padded * a.k.itemsize)
+            if s == 0 and n > 0 and a.dy != NULL and a.rows.pads and not a.zero_pads:
+                a.k.add(at(a, a.dstate_in[0], r) + first * a.k.itemsize, at(a, a.dy, a.rows.count + r) + first * a.k.itemsize, n)
+
+
+cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil:
+    """The loop back through time: gate gradients on the tape, state gradients in carry."""
+    cdef int64_t i, t, time = a.rows.time, active, following
+    begin_carry(a, own)
+    for i in range(time):
+        t = i if a.reverse else time - 1 - i
+        active = a.rows.active[t]
+        if a.reverse:
+            following = active if t > 0 else 0
+        else:
+            following = a.rows.active[t + 1]
+        if a.split == SPLIT_UNITS and a.cell.phases > 1:
+            # both parts of the rows meet the barrier between the phases
+            run_step_back(a, team, own, t, 0, following, t - 1 if a.reverse else t + 1)
+            run_step_back(a, team, own, t, following, active, -1)
+        else:
+            if following > 0:
+                run_step_back(a, team, own, t, 0, following, t - 1 if a.reverse else t + 1)
+            if following < active:
+                run_step_back(a, team, own, t, following, active, -1)
+        if a.split == SPLIT_UNITS:
+            rnnf_barrier(team)
+    if a.dstate_in[0] != NULL:
+        end_carry(a, own)
+
+
+cdef void outer_of(const layer *a, int member, const operand *inputs, int64_t k, int slot, int gate, int gates, int product, char *target, int64_t p0, int64_t p1) noexcept nogil:
+    """target[k, columns] = inputs^T . gradients of `gates` gates of a product from its `gate`-th on, for unit panels [p0, p1)."""
+    cdef rnnf_outer g
+    cdef int i
+    memset(&g, 0, sizeof(g))
+    g.b, g.b_row, g.b_panel, g.nv = tape_at(a, 0, 0, slot + gate), a.cell.slots * a.k.lanes, a.tape_panel, gates
+    g.c, g.c_row, g.c_panel, g.c_vector, g.cols, g.gated = target, a.cell.gates * a.units, a.k.lanes, a.units, a.units, 1
+    for i in range(gates):
+        g.order[i] = a.order[product][slot + i if product == 0 else gate + i]
+    if inputs == NULL:
+        a.k.column_sum(&g, a.rows.count, p0, p1)
+    else:
+        g.a, g.a_row, g.k, g.scratch = inputs.data, inputs.stride, k, a.scratch.data + member * a.scratch_size * a.k.itemsize
+        a.k.outer(&g, a.rows.count, p0, p1)
+
+
+cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept nogil:
+    cdef int64_t p0, p1
+    cdef int phase, gate, gates
+    cdef operand masked
+    share(a.panels, team, member, 1, &p0, &p1)
+    outer_of(a, member, a.x, a.inputs, 0, 0, a.cell.gates, 0, a.dkernel.data, p0, p1)
+    for phase in range(a.cell.phases):
+        gates = a.cell.phase[phase].product_gates
+        if a.masks != NULL and phase == 0:
+            for gate in range(gates):
+                masked = a.masked_tape[0]
+                masked.data += gate * a.padded * a.k.itemsize
+                outer_of(a, member, &masked, a.units, a.cell.phase[0].slot, gate, 1, 1, a.drecurrent.data, p0, p1)
+        else:
+            outer_of(a, member, a.h_tape if phase == 0 else a.reset_tape, a.units, a.cell.phase[phase].slot, 0, gates, 1 if phase == 0 else 0,
+                     a.drecurrent.data, p0, p1)
+    if a.dbias != NULL:
+        outer_of(a, member, NULL, 0, 0, 0, a.cell.gates, 0, a.dbias.data, p0, p1)
+        if a.recurrent_bias_rows:
+            outer_of(a, member, NULL, 0, a.cell.phase[0].slot, 0, gates, 1, a.dbias.data + a.cell.gates * a.units * a.k.itemsize, p0, p1)
+
+
+cdef void input_gradient(const layer *a, rnnf_team *team, int member) noexcept nogil:
+    """dx = gate gradients . W^T over all packed rows; a pad row showed no input."""
+    cdef rnnf_matmul g
+    cdef int64_t r0, r1, size = a.k.itemsize
+    share(a.rows.count, team, member, 24, &r0, &r1)
+    memset(&g, 0, sizeof(g))
+    g.a, g.a_row = a.tape.data, a.cell.slots * a.k.lanes
+    g.blocks, g.block, g.block_stride = a.panels, a.cell.gates * a.k.lanes, a.tape_panel
+    g.panels, g.c, g.c_row, g.cols, g.nv, g.act = a.kernel_t.data, a.dx.data, a.dx.stride, a.inputs, 4, ACT_linear
+    a.k.matmul(&g, r0, r1, 0, (a.inputs + 4 * a.k.lanes - 1) // (4 * a.k.lanes))
+    if member == 0 and a.rows.pads:
+        memset(at(a, a.dx, a.rows.count), 0, a.rows.pads * a.dx.stride * size)
+
+
+cdef void backward_work(void *args, rnnf_team *team, int member) noexcept nogil:
+    cdef layer *a = <layer *>args
+    cdef part own = part_of(a, team, member, 4)
+    if own.r0 < own.r1:
+        through_time(a, team, own)
+    rnnf_barrier(team)
+    weight_gradients(a, team, member)
+    if a.dx != NULL:
+        input_gradient(a, team, member)
+
+
+cdef operand *view(dict buffers, str name) except? NULL:
+    cdef Buffer buffer = buffers.get(name)
+    return &buffer.view if buffer is not None else NULL
+
+
+cdef class RecurrentLayer(Op):
+    """One direction of a recurrent layer.
+
+    Parameters
+    ----------
+    dtype : str
+    cell : str
+        A name of csrc/cells/cells.def.
+    rows : Rows
+    buffers : dict of str to Buffer
+        By the names of the fields of `layer`; what is missing is not computed.
+    sizes : dict of str to int
+        inputs, units, chunk, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows.
+    order : pair of sequences of int
+        Gate of the engine -> Keras' gate, of the kernel and of the recurrent kernel's first phase.
+    backward : bool
+    """
+
+    def __init__(self, str dtype, str cell, Rows rows, dict buffers, dict sizes, order, bint backward):
+        cdef layer *a = <layer *>calloc(1, sizeof(layer))
+        cdef int i, j
+        if a == NULL:
+            raise MemoryError()
+        self.args = a
+        self.record = (rows, buffers)
+        self.work = backward_work if backward else forward_work
+        a.k = kernels_of(dtype)
+        for i in range(CELL_COUNT):
+            if a.k.cell[i].name.decode() == cell:
+                a.cell = &a.k.cell[i]
+        a.rows = &rows.map
+        a.inputs, a.units, a.chunk, a.tape_panel = sizes["inputs"], sizes["units"], sizes["chunk"], sizes.get("tape_panel", 0)
+        a.panels = (a.units + a.k.lanes - 1) // a.k.lanes
+        a.padded = a.panels * a.k.lanes
+        a.reverse, a.act, a.gate, a.split = sizes["reverse"], sizes["act"], sizes["gate"], sizes["split"]
+        a.scratch_size, a.recurrent_bias_rows = sizes.get("scratch_size", 0), sizes.get("recurrent_bias_rows", 0)
+        for i in range(2):
+            for j in range(len(order[i])):
+                a.order[i][j] = order[i][j]
+        a.zero_pads, a.mask_count = sizes["zero_pads"], sizes.get("mask_count", 0)
+        self._take(a, buffers)
+
+    cdef _take(self, layer *a, dict buffers):
+        cdef int s
+        a.x, a.y, a.last = view(buffers, "x"), view(buffers, "y"), view(buffers, "last")
+        a.kernel, a.bias, a.recurrent_bias = view(buffers, "kernel"), view(buffers, "bias"), view(buffers, "recurrent_bias")
+        a.x_gates, a.h, a.memory, a.reset = view(buffers, "x_gates"), view(buffers, "h"), view(buffers, "memory"), view(buffers, "reset")
+        a.tape, a.h_tape, a.reset_tape = view(buffers, "tape"), view(buffers, "h_tape"), view(buffers, "reset_tape")
+        a.dy, a.dlast, a.dx, a.kernel_t = view(buffers, "dy"), view(buffers, "dlast"), view(buffers, "dx"), view(buffers, "kernel_t")
+        a.dkernel, a.drecurrent, a.dbias = view(buffers, "dkernel"), view(buffers, "drecurrent"), view(buffers, "dbias")
+        a.carry, a.scratch, a.product = view(buffers, "carry"), view(buffers, "scratch"), view(buffers, "product")
+        a.masks, a.masked, a.masked_tape = view(buffers, "masks"), view(buffers, "masked"), view(buffers, "masked_tape")
+        for s in range(4):
+            a.gate_recurrent_t[s] = view(buffers, f"gate_recurrent_t{s}")
+        for s in range(2):
+            a.state_in[s], a.state_out[s] = view(buffers, f"state_in{s}"), view(buffers, f"state_out{s}")
+            a.dstate_in[s], a.dstate_out[s] = view(buffers, f"dstate_in{s}"), view(buffers, f"dstate_out{s}")
+            a.recurrent[s], a.recurrent_t[s] = view(buffers, f"recurrent{s}"), view(buffers, f"recurrent_t{s}")
+
+    def __dealloc__(self):
+        free(self.args)
+
+
+def cell_facts(str dtype, str cell):
+    """gates, slots, states and (product_gates, slot) of each phase."""
+    cdef const rnnf_kernels *k = kernels_of(dtype)
+    cdef int i, p
+    for i in range(CELL_COUNT):
+        if k.cell[i].name.decode() == cell:
+            phases = [(k.cell[i].phase[p].product_gates, k.cell[i].phase[p].slot) for p in range(k.cell[i].phases)]
+            return k.cell[i].gates, k.cell[i].slots, k.cell[i].states, phases
+    raise KeyError(cell)

@@ -1,0 +1,68 @@
+"""Activations by name. Layers take these names, or one of these functions, as their `activation`.
+
+Each is Keras 3's function of the same name with its default parameters, computed by the engine in x's own float type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rnnfast import _engine
+from rnnfast.errors import suggest
+
+_ALIASES = {"swish": "silu", "hard_swish": "hard_silu", "exp": "exponential"}
+
+
+class Activation:
+    """One activation: call it on an array of any shape."""
+
+    def __init__(self, name: str) -> None:
+        self.name = self.__name__ = name
+
+    def __call__(self, x: Any) -> np.ndarray:
+        """f(x), in float32 or float64 as x is; other numbers become float32."""
+        array = np.asarray(x)
+        if array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float32)
+        return _engine.elementwise(self.name, array)
+
+    def __repr__(self) -> str:
+        return f"<activation {self.name}>"
+
+
+_ALL = {name: Activation(name) for name in _engine.ACTIVATIONS}
+globals().update(_ALL)
+__all__ = ["Activation", "get", "name_of", *_ALL]
+
+
+def name_of(owner: str, argument: str, identifier: Any) -> str:
+    """The engine's name of an activation given as a name, one of this module's functions, or None (linear)."""
+    if identifier is None:
+        return "linear"
+    name = identifier.name if isinstance(identifier, Activation) else identifier
+    name = _ALIASES.get(name, name) if isinstance(name, str) else name
+    if not isinstance(name, str) or name not in _ALL:
+        raise ValueError(f"{owner}: unknown {argument} {identifier!r}. {suggest(str(identifier), [*_ALL, *_ALIASES])}")
+    return name
+
+
+def of_units(owner: str, argument: str, identifier: Any) -> str:
+    """As name_of, for a recurrent layer, whose activations work on each unit by itself."""
+    name = name_of(owner, argument, identifier)
+    if name in ("softmax", "log_softmax"):
+        raise ValueError(f"{owner}: {argument} must work on each unit by itself, got {name!r}, which works on rows. Use it in a layer behind this one.")
+    return name
+
+
+def get(identifier: Any) -> Callable[[Any], np.ndarray]:
+    """The function for a name, a function of this module, or None.
+
+    Examples
+    --------
+    >>> get("relu")([-1.0, 2.0])
+    array([0., 2.], dtype=float32)
+    """
+    return _ALL[name_of("activations.get", "activation", identifier)]

@@ -1,0 +1,1 @@
+"""Comparison with other libraries on one machine: `python -m rnnfast.benchmark`."""

@@ -1,0 +1,32 @@
+"""The command line: `rnnfast demo`, `rnnfast info`, `rnnfast bench`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import rnnfast
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="rnnfast", description="Recurrent networks on CPUs.")
+    parser.add_argument("--version", action="version", version=f"rnnfast {rnnfast.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="train, score, save, reload and stream a forecaster on real data")
+    commands.add_parser("info", help="version, CPU, instruction set, threads, caches")
+    commands.add_parser("bench", help="compare with installed libraries; options as python -m rnnfast.benchmark --help", add_help=False)
+    known, rest = parser.parse_known_args(arguments)
+    if rest and known.command != "bench":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if known.command == "demo":
+        from rnnfast import demo
+
+        demo.run()
+    elif known.command == "info":
+        rnnfast.show_config()
+    else:
+        from rnnfast.benchmark.__main__ import main as bench
+
+        return bench(rest)
+    return 0

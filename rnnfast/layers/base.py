@@ -1,0 +1,215 @@
+"""Layer: config and weights, and how it describes itself to a plan. A layer never computes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from rnnfast import config, constraints, initializers, regularizers
+from rnnfast.errors import NotBuiltError, ShapeError, suggest
+from rnnfast.plan import Builder, Tensor, Variable
+
+_counts: Counter[str] = Counter()
+REGISTRY: dict[str, type[Layer]] = {}
+
+
+def register(cls: type[Layer]) -> type[Layer]:
+    """Make a class known by name to saved configurations."""
+    REGISTRY[cls.__name__] = cls
+    return cls
+
+
+def unique_name(prefix: str) -> str:
+    """`prefix`, or `prefix_1`, `prefix_2`, ... if it was given out before."""
+    _counts[prefix] += 1
+    return prefix if _counts[prefix] == 1 else f"{prefix}_{_counts[prefix] - 1}"
+
+
+def snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower().replace("1_d", "1d")
+
+
+class Layer:
+    """Base of all layers.
+
+    Parameters
+    ----------
+    name : str, optional
+        Unique in a model; made from the class name if not given.
+    dtype : {"float32", "float64"}, optional
+        Of weights and arithmetic; `rnnfast.config.floatx()` if not given.
+    trainable : bool
+        Whether an optimizer changes the weights.
+    """
+
+    timed: bool | None = None  # whether the input needs a time axis; None: either
+    uses_mask = False  # whether its output depends on which steps are masked
+    streams = False  # whether a live stream can run it step by step
+
+    def __init__(self, *, name: str | None = None, dtype: str | None = None, trainable: bool = True, **unknown: Any) -> None:
+        if unknown:
+            known = [p for p in inspect.signature(type(self).__init__).parameters if p not in ("self", "kwargs")]
+            raise TypeError(f"{type(self).__name__}: unknown argument {next(iter(unknown))!r}. {suggest(next(iter(unknown)), [*known, 'name', 'dtype', 'trainable'])}")
+        self.name = name or unique_name(snake_case(type(self).__name__))
+        self.dtype = dtype or config.floatx()
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"{type(self).__name__} '{self.name}': dtype must be 'float32' or 'float64', got {dtype!r}.")
+        self._trainable = bool(trainable)
+        self.built = False
+        self.input_shape: tuple[int | None, ...] | None = None
+        self.weights: list[Variable] = []
+        self._runner: Any = None
+
+    # -- weights ---------------------------------------------------------------------------------------------------------------
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights for inputs of this shape, batch first (None where it may vary)."""
+        if not self.built:
+            self.input_shape = tuple(input_shape)
+            self.create_weights(self.input_shape)
+            self.built = True
+
+    def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
+        """Subclasses add their variables here."""
+
+    def add_weight(self, shape: tuple[int, ...], name: str, initializer: Any = None, regularizer: Any = None, constraint: Any = None) -> Variable:
+        """Make one variable."""
+        value = initializers.get(initializer or "glorot_uniform")(shape, dtype=self.dtype)
+        variable = Variable(value, name, self._trainable, initializer=initializer, regularizer=regularizers.get(regularizer), constraint=constraints.get(constraint))
+        variable.path = f"{self.name}/{name}"
+        self.weights.append(variable)
+        return variable
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self.sublayers():
+            layer.trainable = value
+        for variable in self.weights:
+            variable.trainable = self._trainable
+
+    def sublayers(self) -> list[Layer]:
+        """Layers inside this one, forward before backward."""
+        return []
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return [v for v in self.weights if v.trainable]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, in Keras' order."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Set all weights from a list in the order of :meth:`get_weights`."""
+        if not self.built:
+            raise NotBuiltError(f"{type(self).__name__} '{self.name}': set_weights needs a built layer. Call build(input_shape) first.")
+        if len(weights) != len(self.weights):
+            raise ValueError(f"{type(self).__name__} '{self.name}': weights must be {len(self.weights)} arrays, got {len(weights)}.")
+        for variable, value in zip(self.weights, weights, strict=True):
+            if np.shape(value) != variable.shape:
+                raise ShapeError(f"{type(self).__name__} '{self.name}': weight '{variable.name}' must have shape {variable.shape}, got {np.shape(value)}.")
+        for variable, value in zip(self.weights, weights, strict=True):
+            variable.assign(value)
+
+    def count_params(self) -> int:
+        """Number of weights."""
+        return sum(int(np.prod(v.shape, dtype=object)) for v in self.weights)
+
+    # -- plans -----------------------------------------------------------------------------------------------------------------
+
+    def describe(self, b: Builder, x: Tensor) -> Tensor:
+        """Add this layer's ops to a plan and return its output."""
+        raise NotImplementedError
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the (first) output for an input shape, None where it may vary."""
+        return shape
+
+    def compute_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
+        """The mask [B, T] that this layer makes of its input, for layers that make one."""
+        return mask
+
+    def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
+        """What is wrong with an input of this kind, or None."""
+        if self.timed is True and not timed:
+            return f"input must have shape (B, T, I), got (B, {', '.join(map(str, features))})"
+        return None
+
+    # -- calls -----------------------------------------------------------------------------------------------------------------
+
+    def runner(self) -> Any:
+        """What runs this layer alone."""
+        from rnnfast.layers.runner import Runner  # which imports this module
+
+        if self._runner is None or not self._runner.current():
+            self._runner = Runner([self], f"{type(self).__name__} '{self.name}'")
+        return self._runner
+
+    def __call__(self, x: Any, mask: Any = None, initial_state: Any = None, training: bool = False, lengths: Any = None) -> Any:
+        """Run the layer on an array and return an array, or a list where the layer returns states."""
+        x = np.asarray(x)
+        if not self.built:
+            self.build((None, *x.shape[1:]))
+        return self.runner().predict(x, mask=mask, lengths=lengths, initial_state=initial_state, training=training)
+
+    def vjp(self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, dstates: Any = None, training: bool = False) -> dict[str, Any]:
+        """Gradients of sum(dy * y) + sum(dstates * states).
+
+        Returns
+        -------
+        dict
+            "y": the output as from a call; "x", "weights", "initial_state": gradients.
+        """
+        if not self.built:
+            self.build((None, *np.shape(x)[1:]))
+        return self.runner().vjp(x, dy, mask=mask, lengths=lengths, initial_state=initial_state, dstates=dstates, training=training)
+
+    # -- configuration ---------------------------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them."""
+        return {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        """Make a layer from :meth:`get_config`'s result."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} '{self.name}'>"
+
+
+def serialize(layer: Layer) -> dict[str, Any]:
+    """{"class_name", "config"} of a layer."""
+    return {"class_name": type(layer).__name__, "config": layer.get_config()}
+
+
+def deserialize(saved: dict[str, Any]) -> Layer:
+    """A layer from :func:`serialize`'s result; only names of this package are known."""
+    name = saved.get("class_name")
+    if name not in REGISTRY:
+        raise ValueError(f"Unknown layer {name!r}. {suggest(name, REGISTRY)}")
+    return REGISTRY[name].from_config(dict(saved.get("config") or {}))
+
+
+def positive(owner: Layer, argument: str, value: Any) -> int:
+    """value as a positive int, or an error that names the layer and argument."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value <= 0:
+        raise ValueError(f"{type(owner).__name__} '{owner.name}': {argument} must be a positive integer, got {value!r}.")
+    return int(value)
+
+
+def rate(owner: Layer, argument: str, value: Any) -> float:
+    """value as a dropout rate in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
+        raise ValueError(f"{type(owner).__name__} '{owner.name}': {argument} must be a number in [0, 1), got {value!r}.")
+    return float(value)

@@ -1,0 +1,255 @@
+"""SimpleRNN, LSTM and GRU. Their equations stand in csrc/cells/; here are Keras' arguments, weights and what a plan is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnnfast import activations, constraints, initializers, regularizers
+from rnnfast.layers.base import Layer, positive, rate, register
+from rnnfast.plan import Builder, Tensor, Variable
+from rnnfast.plan.recurrent import Direction, add_recurrent
+from rnnfast.random import SeedGenerator
+
+_ROLES = ("kernel", "recurrent", "bias")
+
+
+class Recurrent(Layer):
+    """Base of the recurrent layers.
+
+    Parameters
+    ----------
+    units : int
+        Size H of the state.
+    activation : str, default "tanh"
+    use_bias : bool, default True
+    kernel_initializer, recurrent_initializer, bias_initializer : default "glorot_uniform", "orthogonal", "zeros"
+    kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer : optional
+    kernel_constraint, recurrent_constraint, bias_constraint : optional
+    dropout : float in [0, 1)
+        Of the inputs, in training: one mask a sequence, the same at every step (Gal and Ghahramani 2016).
+    recurrent_dropout : float in [0, 1)
+        Of the state that enters the recurrent product, in training.
+    seed : int, optional
+    return_sequences, return_state, go_backwards, stateful, unroll : bool
+        As in Keras; `unroll` is accepted and changes nothing.
+    zero_output_for_mask : bool
+        Whether masked steps of a returned sequence are zeros instead of the output before.
+    """
+
+    timed = True
+    streams = uses_mask = True
+    cell = ""
+    gates = 1
+    states = 1
+    recurrent_activation = "linear"
+
+    def __init__(
+        self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, seed: int | None = None,
+        return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False,
+        zero_output_for_mask: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        roles = {f"{role}_{kind}": kwargs.pop(f"{role}_{kind}", None) for role in _ROLES for kind in ("initializer", "regularizer", "constraint")}
+        self.activity_regularizer = regularizers.get(kwargs.pop("activity_regularizer", None))
+        kwargs.pop("implementation", None), kwargs.pop("use_cudnn", None)  # of old configurations; they choose between equal computations
+        super().__init__(**kwargs)
+        self.units = positive(self, "units", units)
+        owner = f"{type(self).__name__} '{self.name}'"
+        self.activation = activations.of_units(owner, "activation", activation)
+        self.use_bias, self.seed = bool(use_bias), seed
+        self.dropout, self.recurrent_dropout = rate(self, "dropout", dropout), rate(self, "recurrent_dropout", recurrent_dropout)
+        self.seeds = SeedGenerator(seed)
+        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
+        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        defaults = {"kernel": "glorot_uniform", "recurrent": "orthogonal", "bias": "zeros"}
+        for role in _ROLES:
+            setattr(self, f"{role}_initializer", initializers.get(roles[f"{role}_initializer"] or defaults[role]))
+            setattr(self, f"{role}_regularizer", regularizers.get(roles[f"{role}_regularizer"]))
+            setattr(self, f"{role}_constraint", constraints.get(roles[f"{role}_constraint"]))
+        self.state_values: list[np.ndarray] | None = None
+        self.kernel: Variable
+        self.recurrent_kernel: Variable
+        self.bias: Variable | None = None
+
+    def _roles(self, role: str) -> dict[str, Any]:
+        return {kind: getattr(self, f"{role}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
+
+    def bias_shape(self) -> tuple[int, ...]:
+        return (self.gates * self.units,)
+
+    def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
+        inputs = input_shape[-1]
+        if inputs is None:
+            raise ValueError(f"{type(self).__name__} '{self.name}': the last dimension of the input must be known, got {input_shape}.")
+        self.kernel = self.add_weight((inputs, self.gates * self.units), "kernel", **self._roles("kernel"))
+        self.recurrent_kernel = self.add_weight((self.units, self.gates * self.units), "recurrent_kernel", **self._roles("recurrent"))
+        if self.use_bias:
+            self.bias = self.add_weight(self.bias_shape(), "bias", **self._roles("bias"))
+
+    def direction(self, initial: list[Tensor], backwards: bool = False) -> Direction:
+        return Direction(
+            self.cell, self.units, self.kernel, self.recurrent_kernel, self.bias, self.activation, self.recurrent_activation,
+            self.go_backwards or backwards, self.zero_output_for_mask, initial,
+            self.recurrent_dropout, self.seeds,
+        )  # fmt: skip
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], shape[1], self.units) if self.return_sequences else (shape[0], self.units)
+
+    def describe(self, b: Builder, x: Tensor) -> Tensor:
+        return self.describe_states(b, x, [])[0]
+
+    def describe_states(self, b: Builder, x: Tensor, initial: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """As describe, from given states; also returns the final ones when they are asked for."""
+        initial = initial or b.carried_states(self)
+        x = b.dropout(x, self.dropout, self.seeds, over_time=True)
+        need = self.return_state or self.stateful
+        streaming = b.streaming is not None
+        sequences = self.return_sequences or streaming
+        result = add_recurrent(b, x, [self.direction(initial)], sequences, not sequences, need or streaming)[0]
+        if self.stateful or streaming:
+            b.carry_states(self, result.states)
+        output = result.sequence if sequences else result.last
+        assert output is not None
+        if self.zero_output_for_mask and not sequences:
+            output = b.blank(output, x.rows, self.go_backwards)
+        if self.activity_regularizer is not None:
+            b.activities.append((output, self.activity_regularizer))
+        return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not streaming else []
+
+    def reset_state(self) -> None:
+        """Let a stateful layer start from zeros again."""
+        self.state_values = None
+
+    reset_states = reset_state
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("units", "activation", "use_bias", "dropout", "recurrent_dropout", "seed", "return_sequences", "return_state", "go_backwards", "stateful",
+                 "unroll", "zero_output_for_mask")  # fmt: skip
+        config = super().get_config() | {name: getattr(self, name) for name in names}
+        config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        for role in _ROLES:
+            config[f"{role}_initializer"] = initializers.serialize(getattr(self, f"{role}_initializer"))
+            config[f"{role}_regularizer"] = regularizers.serialize(getattr(self, f"{role}_regularizer"))
+            config[f"{role}_constraint"] = constraints.serialize(getattr(self, f"{role}_constraint"))
+        return config
+
+
+@register
+class SimpleRNN(Recurrent):
+    """Fully connected recurrent layer (Elman 1990).
+
+    ``y_t = activation(x_t W + y_{t-1} R + b)``
+
+    The arguments are those of :class:`Recurrent`. Weights: kernel (I, H), recurrent_kernel (H, H), bias (H).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rnnfast import layers
+    >>> layers.SimpleRNN(4)(np.zeros((2, 5, 3), np.float32)).shape
+    (2, 4)
+    """
+
+    cell = "simple_rnn"
+
+
+class Gated(Recurrent):
+    """Base of the layers with gates.
+
+    Parameters
+    ----------
+    recurrent_activation : str, default "sigmoid"
+        Of the gates.
+    """
+
+    def __init__(self, units: int, *, recurrent_activation: Any = "sigmoid", **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.recurrent_activation = activations.of_units(f"{type(self).__name__} '{self.name}'", "recurrent_activation", recurrent_activation)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"recurrent_activation": self.recurrent_activation}
+
+
+@register
+class LSTM(Gated):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gate: Gers, Schmidhuber and Cummins 2000).
+
+    With s the recurrent activation, f the activation and gate order i, f, c, o::
+
+        i, f, o = s(x W_i + h R_i + b_i), s(x W_f + h R_f + b_f), s(x W_o + h R_o + b_o)
+        c' = f c + i f(x W_c + h R_c + b_c)
+        h' = o f(c')
+
+    Weights: kernel (I, 4 H), recurrent_kernel (H, 4 H), bias (4 H). `return_state` gives [y, h, c].
+
+    Parameters
+    ----------
+    unit_forget_bias : bool, default True
+        Whether the forget gate's bias starts at 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rnnfast import layers
+    >>> y, h, c = layers.LSTM(4, return_state=True)(np.ones((2, 5, 3), np.float32))
+    >>> bool((y == h).all()), c.shape
+    (True, (2, 4))
+    """
+
+    cell, gates, states = "lstm", 4, 2
+
+    def __init__(self, units: int, *, unit_forget_bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.unit_forget_bias = bool(unit_forget_bias)
+
+    def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
+        super().create_weights(input_shape)
+        if self.bias is not None and self.unit_forget_bias:
+            start = self.bias.numpy()
+            start[self.units : 2 * self.units] = 1
+            self.bias.assign(start)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"unit_forget_bias": self.unit_forget_bias}
+
+
+@register
+class GRU(Gated):
+    """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), gate order z, r, h.
+
+    With s the recurrent activation and f the activation::
+
+        z, r = s(x W_z + h R_z + b_z), s(x W_r + h R_r + b_r)
+        n = f(x W_h + r (h R_h + c_h) + b_h)      reset_after=True, as cuDNN and PyTorch
+        n = f(x W_h + (r h) R_h + b_h)            reset_after=False
+        h' = z h + (1 - z) n
+
+    Weights: kernel (I, 3 H), recurrent_kernel (H, 3 H), bias (2, 3 H) when reset_after (input, recurrent) else (3 H).
+
+    Parameters
+    ----------
+    reset_after : bool, default True
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rnnfast import layers
+    >>> layers.GRU(4, return_sequences=True)(np.ones((2, 5, 3), np.float32)).shape
+    (2, 5, 4)
+    """
+
+    gates = 3
+
+    def __init__(self, units: int, *, reset_after: bool = True, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.reset_after = bool(reset_after)
+        self.cell = "gru" if self.reset_after else "gru_reset_before"
+
+    def bias_shape(self) -> tuple[int, ...]:
+        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"reset_after": self.reset_after}

@@ -1,0 +1,1 @@
+"""Models: what is compiled, fitted, asked for predictions and saved."""

@@ -1,0 +1,245 @@
+"""Where batches come from: arrays, gathered by index, or anything that yields tuples of arrays."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnnfast.errors import ShapeError
+from rnnfast.random import SeedGenerator, generator
+
+DEFAULT_BATCH_SIZE = 32
+
+
+class Batch(NamedTuple):
+    """What one step works on. `mask` is bool (B, T), or int (B,) for lengths, or None."""
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+    def take(self, rows: Any) -> Batch:
+        """Return the samples that an index or slice picks."""
+        y, weight, mask = (None if array is None else array[rows] for array in self[1:])
+        return Batch(self.x[rows], y, weight, mask)
+
+
+def one_mask(owner: str, x: np.ndarray, lengths: Any, mask: Any) -> np.ndarray | None:
+    """Return the mask (B, T) or the lengths (B,) of `x`, whichever is given, checked against its shape."""
+    if lengths is None and mask is None:
+        return None
+    if lengths is not None and mask is not None:
+        raise ValueError(f"{owner}: only one of lengths and mask can be given.")
+    given = np.asarray(mask if lengths is None else lengths)
+    what, wanted = ("mask", x.shape[:2]) if lengths is None else ("lengths", x.shape[:1])
+    if x.ndim < 2 or given.shape != wanted:
+        raise ShapeError(f"{owner}: {what} must have shape {wanted} for x of shape {x.shape}, got {given.shape}.")
+    if lengths is None:
+        if given.dtype.kind not in "biu":
+            raise ValueError(f"{owner}: mask must be boolean, got dtype {given.dtype}.")
+        return given.astype(bool, copy=False)
+    if given.dtype.kind not in "iu" and not (given.dtype.kind == "f" and (given == np.floor(given)).all()):
+        raise ValueError(f"{owner}: lengths must be integers, got dtype {given.dtype}.")
+    if given.size and not 0 <= given.min() <= given.max() <= x.shape[1]:
+        raise ValueError(
+            f"{owner}: lengths must lie in [0, {x.shape[1]}], the time axis of x, got {given.min()} to {given.max()}."
+        )
+    return given.astype(np.int64, copy=False)
+
+
+def as_numbers(owner: str, name: str, given: Any) -> np.ndarray:
+    """Return `given` as an array of real numbers or raise an error that names it."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"{owner}: {name} must be a regular array, got lists that differ in length.") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{owner}: {name} must hold real numbers, got dtype {array.dtype}.")
+    if array.ndim == 0:
+        raise ShapeError(f"{owner}: {name} must have a batch axis, got a single number.")
+    return array
+
+
+def make_batch(
+    owner: str, x: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None, mask: Any = None
+) -> Batch:
+    """Check arrays against each other and return them as one batch."""
+    x = as_numbers(owner, "x", x)
+    y = None if y is None else as_numbers(owner, "y", y)
+    sample_weight = None if sample_weight is None else as_numbers(owner, "sample_weight", sample_weight)
+    for name, array in (("y", y), ("sample_weight", sample_weight)):
+        if array is not None and len(array) != len(x):
+            raise ShapeError(f"{owner}: {name} must have {len(x)} samples as x does, got {len(array)}.")
+    return Batch(x, y, sample_weight, one_mask(owner, x, lengths, mask))
+
+
+def with_class_weight(batch: Batch, class_weight: Mapping[int, float] | None, class_numbers: bool) -> Batch:
+    """Multiply the sample weights by those of the targets' classes.
+
+    Parameters
+    ----------
+    batch : Batch
+    class_weight : mapping of class number to weight, optional
+        Classes that are not in it weigh one.
+    class_numbers : bool
+        The targets are class numbers even if they have several axes; otherwise a last axis longer than one is one-hot.
+    """
+    if class_weight is None:
+        return batch
+    if not isinstance(class_weight, Mapping) or batch.y is None:
+        raise ValueError(f"fit: class_weight must be a dict of class numbers and needs y, got {class_weight!r}.")
+    labels = batch.y
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    elif labels.ndim > 1 and not class_numbers:
+        labels = labels.argmax(-1)
+    classes, places = np.unique(np.nan_to_num(np.round(labels), nan=-1).astype(np.int64), return_inverse=True)
+    weights = np.array([float(class_weight.get(int(number), 1.0)) for number in classes])[places.reshape(labels.shape)]
+    if batch.sample_weight is not None:
+        own = batch.sample_weight
+        weights = weights * own.reshape(own.shape + (1,) * (weights.ndim - own.ndim))
+    return batch._replace(sample_weight=weights)
+
+
+class ArrayBatches:
+    """Batches of arrays that lie in memory.
+
+    Parameters
+    ----------
+    data : Batch
+        All samples.
+    batch_size : int, optional
+        32 when None.
+    shuffle : SeedGenerator, optional
+        A new order every epoch, from a seed of this; in order when None.
+    steps : int, optional
+        At most so many batches an epoch.
+    """
+
+    def __init__(
+        self, data: Batch, batch_size: int | None = None, shuffle: SeedGenerator | None = None, steps: int | None = None
+    ) -> None:
+        self.data, self.batch_size, self.shuffle = data, batch_size or DEFAULT_BATCH_SIZE, shuffle
+        # No samples make one empty batch, so that outputs keep their shape.
+        count = max(1, math.ceil(len(data.x) / self.batch_size))
+        self.steps = count if steps is None else min(count, steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = self.batch_size
+        order = None if self.shuffle is None else generator(self.shuffle.next()).permutation(len(self.data.x))
+        for start in range(0, self.steps * size, size):
+            rows: Any = slice(start, start + size)
+            if order is not None:
+                rows = order[rows]
+            yield self.data.take(rows)
+
+
+class StreamBatches:
+    """Batches that a generator, iterator or iterable yields: x alone or (x, y[, sample_weight[, mask or lengths]]).
+
+    An iterable that can be walked again starts anew every epoch; a generator goes on where it stopped. With `steps`
+    an epoch takes that many, and a walk that ends is begun again where that is possible.
+    """
+
+    def __init__(self, owner: str, source: Any, steps: int | None = None) -> None:
+        self.owner, self.source = owner, source
+        self.steps = steps if steps is not None else (len(source) if hasattr(source, "__len__") else None)
+        self._limit = steps
+        self._walk: Iterator[Any] | None = None
+        self.exhausted = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        taken = 0
+        if self._walk is None or self._limit is None:
+            self._walk = iter(self.source)
+        while self._limit is None or taken < self._limit:
+            try:
+                item = next(self._walk)
+            except StopIteration:
+                again = iter(self.source)
+                if self._limit is None or again is self._walk or taken == 0:
+                    break
+                self._walk = again
+                continue
+            taken += 1
+            yield self._batch(item)
+        if taken == 0 or (self._limit is not None and taken < self._limit):
+            self.exhausted = True
+            warnings.warn(
+                f"{self.owner}: the data ended after {taken} of {self._limit or 'any'} batches of an epoch.",
+                stacklevel=3,
+            )
+        elif self._limit is None:
+            self.steps = taken
+
+    def _batch(self, item: Any) -> Batch:
+        parts = tuple(item) if isinstance(item, tuple) else (item,)
+        if not 1 <= len(parts) <= 4:
+            raise ValueError(
+                f"{self.owner}: a generator must yield x or (x, y[, sample_weight[, mask or lengths]]), "
+                f"got a tuple of {len(parts)}."
+            )
+        x, y, weight, mask = (*parts, None, None, None)[:4]
+        kind = "lengths" if mask is not None and np.ndim(mask) == 1 else "mask"
+        return make_batch(self.owner, x, y, weight, **{kind: mask})
+
+
+Batches = ArrayBatches | StreamBatches
+
+
+def is_stream(x: Any) -> bool:
+    """Whether `x` yields batches, instead of being an array or lists of numbers."""
+    return not isinstance(x, list | tuple | np.ndarray) and not hasattr(x, "__array__") and hasattr(x, "__iter__")
+
+
+def make_batches(
+    owner: str,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    shuffle: SeedGenerator | None = None,
+    steps: int | None = None,
+    lengths: Any = None,
+    mask: Any = None,
+) -> Batches:
+    """Return the batches of arrays or of a stream.
+
+    Raises
+    ------
+    ValueError
+        When arguments that belong to arrays come with a stream, or counts are not positive.
+    """
+    for name, count in (("batch_size", batch_size), ("steps", steps)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1):
+            raise ValueError(f"{owner}: {name} must be an integer > 0, got {count!r}.")
+    if not is_stream(x):
+        return ArrayBatches(make_batch(owner, x, y, sample_weight, lengths, mask), batch_size, shuffle, steps)
+    extra = {"y": y, "sample_weight": sample_weight, "lengths": lengths, "mask": mask, "batch_size": batch_size}
+    given = [name for name, value in extra.items() if value is not None]
+    if given:
+        raise ValueError(f"{owner}: {given[0]} cannot be given when x yields batches; yield it with x.")
+    return StreamBatches(owner, x, steps)
+
+
+def split_last(data: Batch, share: float) -> tuple[Batch, Batch]:
+    """Split off the last `share` of the samples.
+
+    Returns
+    -------
+    tuple of Batch
+        What is left, and the last samples, at most ``share`` of all, rounded up.
+    """
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"fit: validation_split must be in (0, 1), got {share!r}.")
+    count = len(data.x)
+    at = math.floor(count * (1.0 - share))
+    if not 0 < at < count:
+        raise ValueError(f"fit: validation_split {share!r} of {count} samples leaves one of the two parts empty.")
+    return data.take(slice(at)), data.take(slice(at, None))

@@ -1,0 +1,168 @@
+"""One native call a batch: forward, loss, backward, penalties, clipping and the optimizer's update in one plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnnfast import _engine
+from rnnfast._engine import Buffer
+from rnnfast.layers.runner import Bound, Runner
+from rnnfast.losses import Loss
+from rnnfast.optimizers import Optimizer
+from rnnfast.plan import Builder, Tensor
+from rnnfast.plan.params import aligned_zeros
+
+LOSSES = ("mse", "mae", "mape", "msle", "huber", "log_cosh", "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
+          "kl_divergence", "poisson", "hinge", "squared_hinge")  # fmt: skip
+UPDATES = ("sgd", "rmsprop", "adam", "nadam", "adagrad")
+
+
+def loss_numbers(loss: Loss) -> dict[str, Any]:
+    """What the engine's loss op needs to know of a loss."""
+    kind, given = loss.engine()
+    numbers: dict[str, Any] = {"loss": LOSSES.index(kind), "from_logits": 0, "parameter": (0.0, 1e-7, float("nan"))}
+    if kind == "huber":
+        numbers["parameter"] = (given[0], 0.0, 0.0)
+    elif kind == "sparse_categorical_crossentropy":
+        numbers |= {"from_logits": int(given[0]), "parameter": (0.0, given[1], given[2])}
+    elif len(given) == 3:
+        numbers |= {"from_logits": int(given[0]), "parameter": (given[1], given[2], 0.0)}
+    elif len(given) == 1:
+        numbers["parameter"] = (0.0, given[0], 0.0)
+    return numbers
+
+
+class Steps:
+    """Training and test steps of a runner.
+
+    Parameters
+    ----------
+    runner : Runner
+    loss : Loss
+    optimizer : Optimizer
+    predictions : bool
+        Whether a training step also returns the predictions.
+    """
+
+    def __init__(self, runner: Runner, loss: Loss, optimizer: Optimizer, predictions: bool) -> None:
+        self.runner, self.loss, self.optimizer, self.predictions = runner, loss, optimizer, predictions
+        self.scalars = np.zeros(8)
+        size = runner.params.trainable_size + 16
+        self.slots = [aligned_zeros(size, runner.dtype) for _ in optimizer.slot_names]
+        for slot, start in zip(self.slots, optimizer.slot_init, strict=True):
+            slot[...] = start
+        self.penalized = [v for v in runner.params.variables if v.regularizer is not None]
+        self.constrained: list[Any] = [v for v in runner.params.variables if v.constraint is not None and v.trainable]
+
+    # -- plans -----------------------------------------------------------------------------------------------------------------
+
+    def _bound(self, x: np.ndarray, masked: bool, train: bool) -> Bound:
+        key = ("train" if train else "test", x.shape, masked, id(self), _engine.get_num_threads())
+        bound = self.runner.bounds.get(key)
+        if bound is None:
+            bound = self.runner.start(x, masked, train, train, 0)
+            self._describe(bound, train)
+            self.runner.finish(key, bound)
+        return bound
+
+    def _describe(self, bound: Bound, train: bool) -> None:
+        b, tensors = bound.builder, [t for _, t in bound.outputs]
+        if len(tensors) != 1 or len(tensors[0].features) != 1:
+            raise ValueError(f"{self.runner.owner}: a model that is trained must have one output of shape (B, F) or (B, T, F), got {[t.shape for t in tensors]}.")
+        y = b.packed(tensors[0])
+        bound.outputs = [(b.output(y, "predictions"), y)] if self.predictions or not train else []
+        result = self._add_loss(b, bound, y, train)
+        if train:
+            b.backward()
+            self._add_update(b, result)
+            b.plan.ops.insert(0, self.runner.params.pack_op())
+            b.plan.lines.insert(0, "pack")
+
+    def _add_loss(self, b: Builder, bound: Bound, y: Tensor, train: bool) -> Buffer:
+        numbers = loss_numbers(self.loss)
+        columns = 1 if LOSSES[numbers["loss"]] == "sparse_categorical_crossentropy" else y.width
+        target = Buffer("target", 0, columns)
+        rows = b.rows_buffer("target rows", y.rows, columns)
+        b.op("gather", y.rows, {"x": target, "y": rows}, "target", n=columns)
+        weight = np.zeros(y.rows.capacity)
+        weight_buffer, result = Buffer("weight", 0), b.buffer("loss", 16)
+        weight_buffer.point(weight.ctypes.data, 1)
+        buffers = {"x": y.buffer, "kept": rows, "weight": weight_buffer, "result": result, "work": b.buffer("partial losses", y.rows.capacity // 32 + 32)}
+        if train:
+            buffers["dx"] = b.rows_buffer("d loss", y.rows, y.width)
+            b.hand_over(y, buffers["dx"])
+        b.op("loss", y.rows, buffers, LOSSES[numbers["loss"]], n=y.width, m=columns, **numbers)
+        for tensor, regularizer in b.activities:
+            self._activity(b, tensor, regularizer, result, train)
+        for v in self.penalized:
+            gradient = self.runner.params.operand(v, True) if train and v.trainable else None
+            step = self._penalty(b, v, gradient, result)
+            b._tape.insert(0, step) if train else step()  # after every gradient is written
+        bound.extra |= {"target": target, "columns": columns, "weight": weight, "result": result, "y": y}
+        return result
+
+    def _activity(self, b: Builder, x: Tensor, regularizer: Any, result: Buffer, train: bool) -> None:
+        share = 1 / max(1, b.rows.batch)
+        numbers = {"n": x.width, "parameter": (regularizer.l1 * share, regularizer.l2 * share)}
+        b.op("activity", x.rows, {"x": x.buffer, "result": result}, **numbers)
+        if train:
+            b.give(x, lambda dx: b.op("activity", x.rows, {"x": x.buffer, "dx": dx}, **numbers))
+
+    def _penalty(self, b: Builder, v: Any, gradient: Buffer | None, result: Buffer) -> Any:
+        buffers = {"x": self.runner.params.operand(v), "dx": gradient, "result": result}
+        size = int(np.prod(v.shape, dtype=object))
+        return lambda: b.op("penalty", None, buffers, v.path, n=size, parameter=(v.regularizer.l1, v.regularizer.l2))
+
+    def _add_update(self, b: Builder, result: Buffer) -> None:
+        params, optimizer = self.runner.params, self.optimizer
+        gradient, values, scalars = Buffer("gradient", 0), params.buffer, Buffer("scalars", 0)
+        gradient.point(params.grads.ctypes.data, 0)
+        scalars.point(self.scalars.ctypes.data, 0)
+        limit = optimizer.global_clipnorm or optimizer.clipnorm
+        if limit:
+            segments = params.segments[: params.trainable_count + 1]
+            buffers = {"dx": gradient, "work": b.buffer("squares", 2 * len(segments)), "result": b.buffer("norm", 16)}
+            b.op("clip", None, buffers, f"norm {limit}", segments, kind=1 if optimizer.global_clipnorm else 2, rate=limit)
+        buffers = {"kernel": values, "dkernel": gradient, "bias": scalars}
+        for i, slot in enumerate(self.slots):
+            buffers[f"slot{i}"] = Buffer("slot", 0)
+            buffers[f"slot{i}"].point(slot.ctypes.data, 0)
+        b.op("update", None, buffers, optimizer.engine_kind, n=params.trainable_size, kind=UPDATES.index(optimizer.engine_kind), rate=optimizer.clipvalue or 0.0)
+
+    # -- runs ------------------------------------------------------------------------------------------------------------------
+
+    def run(self, x: Any, y: Any, sample_weight: Any, mask: Any, train: bool) -> tuple[float, np.ndarray | None]:
+        """One step: (loss, predictions or None)."""
+        runner = self.runner
+        x = runner.check_input(x)
+        valid = runner.check_mask(x, mask, None)
+        steps = runner.steps_to_run(valid)
+        bound = self._bound(x, steps is not None, train)
+        shape = bound.extra["y"].shape
+        output_mask = valid if bound.extra["y"].timed else None
+        target = self.loss.prepare(y, shape, output_mask)
+        loss_mask = self.loss.target_mask(target, output_mask)
+        coefficients = self.loss.coefficients(shape[:-1], sample_weight, loss_mask)
+        target = np.require(target, runner.dtype, ["C", "A"])
+        outputs = [np.empty(shape, runner.dtype) for _ in bound.outputs]
+        with bound.program.lock:
+            if train:
+                scalars = self.optimizer.step_scalars()
+                self.scalars[: len(scalars)] = scalars
+            else:
+                runner.params.pack(bound.program.team_size)
+            runner.refresh(bound, steps)
+            source = bound.extra["y"].rows.source
+            bound.extra["weight"][: len(source)] = np.broadcast_to(coefficients, shape[:-1]).reshape(-1)[source]
+            bound.extra["target"].point(target.ctypes.data, bound.extra["columns"])
+            runner.connect(bound, x, outputs)
+            bound.program.run()
+            value = float(bound.program.read(bound.extra["result"], 8).view(np.float64)[0])
+        if train:
+            self.optimizer.iterations += 1
+            runner.params.version += 1
+            for v in self.constrained:
+                v.assign(v.constraint(v.value))
+        return value, outputs[0] if outputs else None

@@ -1,0 +1,121 @@
+"""Stream: one live sequence, a step or a chunk at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnfast import _engine
+from rnnfast._engine import Buffer, Rows
+from rnnfast.errors import ShapeError
+from rnnfast.layers.runner import Bound
+from rnnfast.plan import Builder, Tensor
+
+if TYPE_CHECKING:
+    from rnnfast.models.sequential import Sequential
+
+
+class Stream:
+    """A live sequence of a model, made by `model.stream()`. It keeps the states between calls.
+
+    Parameters
+    ----------
+    model : Sequential
+        Built. Its weights are read at every call.
+    """
+
+    def __init__(self, model: Sequential) -> None:
+        self._runner = model.runner()
+        for layer in self._runner.layers:
+            if not layer.streams or getattr(layer, "go_backwards", False):
+                raise ValueError(f"{type(layer).__name__} '{layer.name}': cannot be streamed, because it needs the whole sequence before its first output.")
+        self.dtype = self._runner.dtype
+        recurrent: list[Any] = [layer for layer in self._runner.layers if hasattr(layer, "describe_states")]
+        self._states = {layer.name: [np.zeros((1, layer.units), self.dtype) for _ in range(layer.states)] for layer in recurrent}
+        self._width = () if self._runner.tokens else tuple(self._runner.first.input_shape[2:])  # type: ignore[index]
+        self._bounds: dict[int, Bound] = {}
+        self._one = self._bound(1)
+        self._call = self._one.program.call
+
+    def _bound(self, time: int) -> Bound:
+        """The plan for a chunk of `time` steps."""
+        if time not in self._bounds:
+            runner = self._runner
+            rows = Rows(1, time)
+            b = Builder(runner.params, rows, False, False, False, _engine.get_num_threads())
+            b.streaming = self._states
+            x = Tensor(rows, self._width, Buffer("input", 0), True, outside=True)
+            h = x
+            for layer in runner.layers:
+                h = layer.describe(b, h)
+            target = b.output(h, "output")
+            bound = Bound(b, b.plan.compile(), x, [(target, h)])
+            shapes = (self._width, h.features) if time == 1 else ((time, *self._width), (time, *h.features))
+            if not runner.tokens:
+                bound.program.set_direct(x.buffer, target, *shapes, self.dtype)
+            runner.connect(bound, np.empty(1, self.dtype), [np.empty(1, self.dtype)])
+            self._bounds[time] = bound
+        return self._bounds[time]
+
+    def step(self, x: Any) -> np.ndarray:
+        """The output for the next input.
+
+        Parameters
+        ----------
+        x : array_like of shape (I,), or an integer token
+
+        Returns
+        -------
+        ndarray of shape (O,)
+        """
+        if self._runner.params.stale:
+            self._runner.params.pack(1)
+        y = self._call(x)
+        return y if y is not None else self.process(np.asarray(x)[None])[0]
+
+    def process(self, chunk: Any) -> np.ndarray:
+        """The outputs for the next inputs; the same numbers as step by step.
+
+        Parameters
+        ----------
+        chunk : array_like of shape (T, I), or (T,) tokens
+
+        Returns
+        -------
+        ndarray of shape (T, O)
+        """
+        x = np.asarray(chunk)
+        if x.ndim != 1 + len(self._width) or x.shape[1:] != self._width:
+            wanted = ", ".join(["T", *map(str, self._width)])
+            raise ShapeError(f"{self._runner.owner}: a stream's chunk must have shape ({wanted}), got {x.shape}.")
+        x = self._runner.check_input(x[None])
+        bound = self._bound(x.shape[1])
+        output = np.empty((x.shape[1], *bound.outputs[0][1].features), self.dtype)
+        if not len(output):
+            return output
+        with bound.program.lock:
+            self._runner.params.pack(bound.program.team_size)
+            self._runner.connect(bound, x, [output])
+            bound.program.run()
+        return output
+
+    def reset(self) -> None:
+        """Start a new sequence: all states are zero."""
+        for states in self._states.values():
+            for state in states:
+                state[...] = 0
+
+    def get_state(self) -> dict[str, list[np.ndarray]]:
+        """Copies of the states of each recurrent layer, by its name: [h] or, for an LSTM, [h, c], each of shape (H,)."""
+        return {name: [state[0].copy() for state in states] for name, states in self._states.items()}
+
+    def set_state(self, state: dict[str, list[Any]]) -> None:
+        """Go on from what :meth:`get_state` gave."""
+        if set(state) != set(self._states):
+            raise ValueError(f"{self._runner.owner}: a stream's state must have the layers {sorted(self._states)}, got {sorted(state)}.")
+        for name, arrays in self._states.items():
+            for i, (own, value) in enumerate(zip(arrays, state[name], strict=True)):
+                if np.shape(value) != own.shape[1:]:
+                    raise ShapeError(f"{self._runner.owner}: state {i} of '{name}' must have shape {own.shape[1:]}, got {np.shape(value)}.")
+                own[0] = value

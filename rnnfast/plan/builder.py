@@ -1,0 +1,464 @@
+"""Builder: what a layer's `describe` writes into. Each method adds an op and remembers how to add its backward.
+
+Gradients flow by a tape of closures: `backward()` runs them in reverse. A tensor used twice gets both gradients summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from rnnfast import _engine
+from rnnfast._engine import Buffer, Rows
+from rnnfast.errors import ShapeError
+from rnnfast.plan.params import Params, Variable
+from rnnfast.plan.plan import Plan
+
+ROW_ACTIVATIONS = ("softmax", "log_softmax")
+FIRST_KEEPING_INPUT = _engine.ACTIVATIONS.index("silu")
+
+
+@dataclass
+class Tensor:
+    """Rows of features: [rows of the map, *features].
+
+    Attributes
+    ----------
+    rows : Rows
+    features : tuple of int
+    buffer : Buffer
+    timed : bool
+        Whether the map has a time axis of the caller's.
+    outside : bool
+        Whether the buffer is the caller's full array instead of packed rows.
+    strided : bool
+        Whether the op that made it can write into the caller's full array.
+    """
+
+    rows: Rows
+    features: tuple[int, ...]
+    buffer: Buffer
+    timed: bool
+    outside: bool = False
+    strided: bool = False
+    needs_grad: bool = True
+    grad: Buffer | None = None
+    parts: list[Tensor] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        return prod(self.features)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the caller's array."""
+        time = (self.rows.time,) if self.timed else ()
+        return (self.rows.batch, *time, *self.features)
+
+
+class Builder:
+    """A plan in the making.
+
+    Parameters
+    ----------
+    params : Params
+    rows : Rows
+        Of the model's input.
+    masked : bool
+        Whether lengths or a mask will be given at run time.
+    training : bool
+        Whether dropout is active.
+    gradients : bool
+        Whether a backward pass follows.
+    threads : int
+    """
+
+    def __init__(self, params: Params, rows: Rows, masked: bool, training: bool, gradients: bool, threads: int) -> None:
+        self.params, self.rows, self.masked, self.training, self.gradients = params, rows, masked, training, gradients
+        self.dtype, self.itemsize = params.dtype, 8 if params.dtype == "float64" else 4
+        self.lanes = _engine.lanes(params.dtype)
+        self.plan = Plan(params.dtype, threads)
+        self.hold = True  # what masked steps of the output show: the step before, or the pad
+        self.derived: list[tuple[Rows, str, Rows]] = []
+        self.seeds: list[tuple[Any, Buffer]] = []
+        self.streaming: dict[str, list[np.ndarray]] | None = None  # of a stream: the states of its layers, by name
+        self.activities: list[tuple[Tensor, Any]] = []  # outputs that a regularizer looks at
+        self.constants: list[np.ndarray] = []  # kept alive as long as the plan
+        self._wholes: set[Buffer] = set()  # buffers that others are parts of
+        self._tape: list[Callable[[], None]] = []
+
+    # -- buffers and ops -------------------------------------------------------------------------------------------------------
+
+    def buffer(self, name: str, size: int, stride: int = 0) -> Buffer:
+        """A run of the arena; it starts as zeros."""
+        made = Buffer(name, size, stride)
+        self.plan.buffers.append(made)
+        return made
+
+    def part(self, whole: Buffer, first: int) -> Buffer:
+        """Columns of another buffer's rows, from column `first`."""
+        made = Buffer(whole.name, first, whole.stride)
+        made.owner = whole
+        self._wholes.add(whole)
+        self.plan.buffers.append(made)
+        return made
+
+    def seed(self, seeds: Any) -> Buffer:
+        """One uint64, drawn from `seeds` at every run."""
+        made = self.buffer("seed", 16)
+        self.seeds.append((seeds, made))
+        return made
+
+    def ones(self, size: int, stride: int) -> Buffer:
+        """A constant of ones."""
+        array = np.ones(size, self.dtype)
+        self.constants.append(array)
+        made = Buffer("ones", 0, stride)
+        made.point(array.ctypes.data, stride)
+        return made
+
+    def rows_buffer(self, name: str, rows: Rows, width: int) -> Buffer:
+        return self.buffer(name, rows.capacity * width, width)
+
+    def tensor(self, name: str, like: Tensor, features: tuple[int, ...], rows: Rows | None = None, timed: bool | None = None) -> Tensor:
+        rows = like.rows if rows is None else rows
+        buffer = self.rows_buffer(name, rows, prod(features))
+        return Tensor(rows, features, buffer, like.timed if timed is None else timed)
+
+    def op(self, name: str, rows: Rows | None, buffers: dict[str, Buffer | None], note: str = "", segments: Any = None, /, **numbers: Any) -> None:
+        given = {field: buffer for field, buffer in buffers.items() if buffer is not None}
+        self.plan.ops.append(_engine.RowOp(name, self.dtype, rows, given, numbers, segments))
+        self.plan.lines.append(f"{name:<16}{note}")
+        self.plan.work += 2 * (rows.capacity if rows else 1) * numbers.get("n", 1) * max(1, numbers.get("m", 1))
+
+    def derive(self, rows: Rows, how: str, parent: Rows) -> Rows:
+        """A map that follows another; how names its method."""
+        getattr(rows, how)(parent)
+        self.derived.append((rows, how, parent))
+        return rows
+
+    def batch_rows(self, rows: Rows) -> Rows:
+        """The map of one row a sequence."""
+        return self.derive(Rows(rows.batch, 1), "set_batch_of", rows)
+
+    # -- gradients -------------------------------------------------------------------------------------------------------------
+
+    def on_backward(self, step: Callable[[], None]) -> None:
+        if self.gradients:
+            self._tape.append(step)
+
+    def backward(self) -> None:
+        """Add the ops of the backward pass; the outputs' `grad` buffers are set."""
+        for step in reversed(self._tape):
+            step()
+
+    def give(self, x: Tensor, produce: Callable[[Buffer], None]) -> None:
+        """Let `produce` write a gradient of x, which is added to what x has already."""
+        if not x.needs_grad:
+            return
+        target = self.rows_buffer(f"d {x.buffer.name}", x.rows, x.width)
+        produce(target)
+        if x.grad is None:
+            x.grad = target
+        else:
+            self.op("accumulate", x.rows, {"dx": x.grad, "dy": target}, n=x.width)
+
+    def same_layout(self, x: Tensor) -> bool:
+        """Whether packed rows lie as the caller's array does."""
+        return not self.masked and (x.rows.batch == 1 or x.rows.time == 1)
+
+    # -- row-wise ops ----------------------------------------------------------------------------------------------------------
+
+    def packed(self, x: Tensor) -> Tensor:
+        """x as packed rows."""
+        if not x.outside:
+            return x
+        if self.same_layout(x):
+            x.outside = False
+            return x
+        made = self.tensor(f"{x.buffer.name} rows", x, x.features)
+        made.needs_grad = x.needs_grad
+        self.op("gather", x.rows, {"x": x.buffer, "y": made.buffer}, x.buffer.name, n=x.width)
+        x.parts.append(made)  # the caller's gradient is this one's, unpacked
+        return made
+
+    def dense(self, x: Tensor, kernel: Variable, bias: Variable | None, activation: str) -> Tensor:
+        """y = activation(x . kernel + bias) on the last axis."""
+        x = self.packed(x)
+        inputs, outputs = kernel.shape
+        act = _engine.ACTIVATIONS.index(activation)
+        rows = self._flat_rows(x, inputs)
+        y = self.tensor(kernel.path, x, (*x.features[:-1], outputs))
+        keeps_input = self.gradients and FIRST_KEEPING_INPUT <= act < _engine.ACTIVATIONS.index("softmax")
+        kept = self.rows_buffer("before activation", x.rows, y.width) if keeps_input else None
+        panels = self.params.panels(kernel, (inputs, outputs, 1), (0,))
+        bias_panels = self.params.panels(bias, (1, outputs, 1), (0,)) if bias else None
+        views = {"x": self._narrow(x.buffer, inputs), "y": self._narrow(y.buffer, outputs), "kept": kept and self._narrow(kept, outputs)}
+        self.op("dense", rows, {**views, "kernel": panels, "bias": bias_panels}, f"{inputs} -> {outputs} {activation}", n=inputs, m=outputs, act=act)
+
+        def back() -> None:
+            padded = -(-outputs // self.lanes) * self.lanes
+            scratch_size = 128 * (inputs + 8)
+            numbers = {"n": inputs, "m": outputs, "act": act}
+            work = self.buffer("d before activation", rows.capacity * padded, padded)
+            buffers = {
+                **views, "dy": self._narrow(y.grad, outputs), "work": work, "kernel": self.params.panels(kernel, (inputs, outputs, 1), (0,), transposed=True),
+                "dkernel": self.params.operand(kernel, True), "dbias": self.params.operand(bias, True) if bias else None,
+                "slot0": self.buffer("scratch", scratch_size * self.plan.threads, scratch_size),
+            }  # fmt: skip
+            if x.needs_grad:
+                self.give(x, lambda dx: self.op("dense_back", rows, {**buffers, "dx": self._narrow(dx, inputs)}, f"{outputs} -> {inputs}", **numbers))
+            else:
+                self.op("dense_back", rows, buffers, f"{outputs} -> {inputs}", **numbers)
+
+        self.on_backward(back)
+        return y
+
+    def _narrow(self, buffer: Buffer | None, width: int) -> Buffer:
+        """The same memory as rows of `width`: features of rank 2 and more are rows of their last axis."""
+        assert buffer is not None
+        if buffer.stride == width:
+            return buffer
+        narrow = Buffer(buffer.name, 0, width)
+        narrow.owner = buffer
+        self._wholes.add(buffer)
+        self.plan.buffers.append(narrow)
+        return narrow
+
+    def _flat_rows(self, x: Tensor, width: int) -> Rows:
+        """A map whose rows are runs of `width` of x's values."""
+        return x.rows if width == x.width else self.derive(Rows(1, x.rows.capacity * (x.width // width)), "set_parts_of", x.rows)
+
+    def activation(self, x: Tensor, name: str) -> Tensor:
+        """y = f(x)."""
+        if name == "linear":
+            return x
+        x = self.packed(x)
+        act, width = _engine.ACTIVATIONS.index(name), x.features[-1] if name in ROW_ACTIVATIONS else x.width
+        rows = self._flat_rows(x, width)
+        y = self.tensor(name, x, x.features)
+        views = {"x": self._narrow(x.buffer, width), "y": self._narrow(y.buffer, width)}
+        self.op("activation", rows, views, name, n=width, act=act)
+        self.on_backward(
+            lambda: self.give(
+                x, lambda dx: self.op("activation_back", rows, {**views, "dy": self._narrow(y.grad, width), "dx": self._narrow(dx, width)}, name, n=width, act=act)
+            )
+        )
+        return y
+
+    def embedding(self, tokens: Tensor, table: Variable) -> Tensor:
+        """y = table[tokens]."""
+        vocabulary, width = table.shape
+        y = self.tensor(table.path, tokens, (width,))
+        buffers = {"tokens": tokens.buffer, "y": y.buffer}
+        self.op("embed", y.rows, {**buffers, "kernel": self.params.operand(table)}, f"{vocabulary} x {width}", n=width)
+        self.on_backward(
+            lambda: self.op("embed_back", y.rows, {"tokens": tokens.buffer, "dy": y.grad, "dkernel": self.params.operand(table, True)}, n=width, m=vocabulary)
+        )
+        return y
+
+    def dropout(self, x: Tensor, rate: float, seeds: Any, over_time: bool = False) -> Tensor:
+        """Inverted dropout with noise of a fresh seed each run; over_time drops the same features at all steps."""
+        if not self.training or rate == 0:
+            return x
+        x = self.packed(x)
+        seed = self.seed(seeds)
+        y = self.tensor("dropout", x, x.features)
+        numbers = {"n": x.width, "rate": rate, "kind": int(over_time)}
+        self.op("dropout", x.rows, {"x": x.buffer, "y": y.buffer, "seed": seed}, f"rate {rate}", **numbers)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("dropout", x.rows, {"x": y.grad, "y": dx, "seed": seed}, f"rate {rate}", **numbers)))
+        return y
+
+    def normalize(self, x: Tensor, gamma: Variable | None, beta: Variable | None, epsilon: float, width: int) -> Tensor:
+        """Layer normalisation over the last `width` values of a row."""
+        x = self.packed(x)
+        y = self.tensor("normalize", x, x.features)
+        rows = self._flat_rows(x, width)
+        kept = self.buffer("mean and deviation", rows.capacity * 4)
+        views = {"x": self._narrow(x.buffer, width), "y": self._narrow(y.buffer, width), "kept": kept}
+        weights = {"kernel": self.params.operand(gamma) if gamma else None, "bias": self.params.operand(beta) if beta else None}
+        self.op("normalize", rows, {**views, **weights}, n=width, rate=epsilon)
+
+        def back() -> None:
+            grads = {"dkernel": self.params.operand(gamma, True) if gamma else None, "dbias": self.params.operand(beta, True) if beta else None}
+            dx = self.rows_buffer("d normalize", x.rows, x.width)
+            self.op("normalize_back", rows, {**views, **weights, **grads, "dy": self._narrow(y.grad, width), "dx": self._narrow(dx, width)}, n=width)
+            self.give(x, lambda target: self.op("accumulate", x.rows, {"dx": target, "dy": dx}, n=x.width))
+
+        self.on_backward(back)
+        return y
+
+    def pool(self, x: Tensor, kind: str) -> Tensor:
+        """Mean or maximum over valid steps."""
+        x = self.packed(x)
+        y = self.tensor(kind, x, x.features, self.batch_rows(x.rows), timed=False)
+        which = {"mean": 0, "maximum": 1}[kind]
+        self.op("pool", x.rows, {"x": x.buffer, "y": y.buffer}, kind, n=x.width, kind=which)
+
+        def back() -> None:
+            work = self.rows_buffer("ties", y.rows, x.width)
+            buffers = {"x": x.buffer, "y": y.buffer, "dy": y.grad, "work": work}
+            self.give(x, lambda dx: self.op("pool_back", x.rows, {**buffers, "dx": dx}, kind, n=x.width, kind=which))
+
+        self.on_backward(back)
+        return y
+
+    def roll(self, x: Tensor, time: int, features: tuple[int, ...]) -> Tensor:
+        """Rows of one vector become sequences: of that vector again and again, or of its `time` parts."""
+        x = self.packed(x)
+        parts = time if prod(features) != x.width else 1
+        rows = self.derive(Rows(x.rows.batch, time), "set_repeat_of", x.rows)
+        y = self.tensor("sequence", x, features, rows, timed=True)
+        self.op("repeat", rows, {"x": x.buffer, "y": y.buffer}, f"{time} steps", n=y.width, m=parts)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("repeat_back", rows, {"dx": dx, "dy": y.grad}, n=y.width, m=parts)))
+        return y
+
+    def unroll(self, x: Tensor) -> Tensor:
+        """Sequences become one vector a row; a masked step gives what it shows."""
+        x = self.packed(x)
+        y = self.tensor("flat", x, (x.rows.time * x.width,), self.batch_rows(x.rows), timed=False)
+        self.op("scatter", x.rows, {"x": x.buffer, "y": y.buffer}, "to rows", n=x.width, kind=1)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("scatter_back", x.rows, {"dx": dx, "dy": y.grad}, n=x.width, kind=1)))
+        return y
+
+    def merge(self, a: Tensor, b: Tensor, mode: str) -> Tensor:
+        """Sum, product or mean of two tensors of one shape."""
+        kind = {"sum": 0, "mul": 1, "ave": 2}[mode]
+        y = self.tensor(mode, a, a.features)
+        views = {"x": a.buffer, "kept": b.buffer}
+        self.op("merge", a.rows, {**views, "y": y.buffer}, mode, n=a.width, kind=kind)
+
+        def back() -> None:
+            da, db = (self.rows_buffer(f"d {t.buffer.name}", t.rows, t.width) for t in (a, b))
+            self.op("merge_back", a.rows, {**views, "dy": y.grad, "dx": da, "work": db}, mode, n=a.width, kind=kind)
+            a.grad, b.grad = da, db
+
+        self.on_backward(back)
+        return y
+
+    def flip(self, x: Tensor) -> Tensor:
+        """Time in reverse."""
+        x = self.packed(x)
+        y = self.tensor("flip", x, x.features, self.derive(Rows(x.rows.batch, x.rows.time), "set_flip_of", x.rows))
+        self.op("flip", x.rows, {"x": x.buffer, "y": y.buffer}, n=x.width)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("flip", x.rows, {"x": y.grad, "y": dx}, n=x.width)))
+        return y
+
+    def blank(self, x: Tensor, rows: Rows, backwards: bool) -> Tensor:
+        """Last outputs [B, H] of the sequences of `rows`, 0 where the step that is processed last is masked."""
+        if not self.masked:
+            return x
+        y = self.tensor("blank", x, x.features)
+        numbers = {"n": x.width, "kind": int(backwards)}
+        self.op("blank", rows, {"x": x.buffer, "y": y.buffer}, **numbers)
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("blank", rows, {"x": y.grad, "y": dx}, **numbers)))
+        return y
+
+    def concat(self, parts: list[Tensor]) -> Tensor:
+        """Tensors side by side on the last axis."""
+        y = self.tensor("concat", parts[0], (sum(t.width for t in parts),))
+        column = 0
+        for x in parts:
+            self.op("copy", x.rows, {"x": x.buffer, "y": self.part(y.buffer, column)}, n=x.width)
+            self._concat_back(x, y, column)
+            column += x.width
+        return y
+
+    def _concat_back(self, x: Tensor, y: Tensor, column: int) -> None:
+        def back() -> None:
+            assert y.grad is not None
+            part = self.part(y.grad, column)
+            self.give(x, lambda dx: self.op("copy", x.rows, {"x": part, "y": dx}, n=x.width))
+
+        self.on_backward(back)
+
+    # -- the same memory under another shape -----------------------------------------------------------------------------------
+
+    def alias(self, x: Tensor, rows: Rows, features: tuple[int, ...], timed: bool) -> Tensor:
+        """x's packed rows read as another tensor; gradients pass through."""
+        y = Tensor(rows, features, x.buffer, timed, needs_grad=x.needs_grad)
+        self.on_backward(lambda: self.hand_over(x, y.grad))
+        return y
+
+    def hand_over(self, x: Tensor, gradient: Buffer | None) -> None:
+        """Give x a gradient that already stands in a buffer."""
+        if gradient is None:
+            return
+        if x.grad is None:
+            x.grad = gradient
+        else:
+            self.op("accumulate", x.rows, {"dx": x.grad, "dy": gradient}, n=x.width)
+
+    def reshaped(self, x: Tensor, features: tuple[int, ...]) -> Tensor:
+        """Other features of the same size."""
+        x = self.packed(x)
+        return self.alias(x, x.rows, features, x.timed)
+
+    def each_step(self, x: Tensor, describe: Callable[[Builder, Tensor], Tensor], nested: bool) -> Tensor:
+        """Apply a layer to every packed row as if it were a row of a batch."""
+        x = self.packed(x)
+        if not nested:
+            y = describe(self, self.alias(x, x.rows, x.features, timed=False))
+            return self.alias(y, x.rows, y.features, timed=True)
+        if self.masked:
+            raise ValueError("TimeDistributed: a mask or lengths cannot be combined with inputs of rank 4 and more.")
+        steps = self.alias(x, Rows(x.rows.count, 1), x.features, timed=False)
+        y = describe(self, self.roll(steps, x.features[0], x.features[1:]))
+        features = (y.rows.time, *y.features) if y.timed else y.features
+        return self.alias(self.unroll(y) if y.timed else y, x.rows, features, timed=True)
+
+    # -- states ----------------------------------------------------------------------------------------------------------------
+
+    def outside_state(self, name: str, units: int) -> tuple[Buffer, Tensor]:
+        """A state [batch, units] that the caller gives: its buffer, and the tensor in this plan's order."""
+        outside = Tensor(self.rows, (units,), Buffer(name, 0, units), timed=False, outside=True)
+        rows = self.batch_rows(self.rows)
+        outside.rows = rows
+        return outside.buffer, self.packed(outside)
+
+    def carried_states(self, layer: Any) -> list[Tensor]:
+        """Where a stateful layer goes on from."""
+        if self.streaming is not None:
+            return self._states_at(layer, self.streaming[layer.name])
+        if not layer.stateful:
+            return []
+        if layer.state_values is None:
+            layer.state_values = [np.zeros((self.rows.batch, layer.units), self.dtype) for _ in range(layer.states)]
+        if layer.state_values[0].shape[0] != self.rows.batch:
+            raise ShapeError(
+                f"{type(layer).__name__} '{layer.name}': a stateful layer keeps the states of {layer.state_values[0].shape[0]} rows, got a batch of {self.rows.batch}. "
+                "Call reset_states() after setting state_values to None to change the batch."
+            )
+        return self._states_at(layer, layer.state_values)
+
+    def _states_at(self, layer: Any, arrays: list[np.ndarray]) -> list[Tensor]:
+        states = []
+        for i, values in enumerate(arrays):
+            buffer, state = self.outside_state(f"{layer.name} state {i}", layer.units)
+            buffer.point(values.ctypes.data, layer.units)
+            state.needs_grad = False
+            states.append(state)
+        return states
+
+    def carry_states(self, layer: Any, states: list[Tensor]) -> None:
+        """Keep a stateful layer's final states."""
+        arrays = layer.state_values if self.streaming is None else self.streaming[layer.name]
+        for state, values in zip(states, arrays, strict=True):
+            target = Buffer("carried", 0, layer.units)
+            target.point(values.ctypes.data, layer.units)
+            self.op("scatter", state.rows, {"x": state.buffer, "y": target}, f"{layer.name} state", n=layer.units, kind=0)
+
+    def output(self, x: Tensor, name: str) -> Buffer:
+        """The caller's array of a result."""
+        free = not self.masked and not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes
+        if free and (x.strided or self.same_layout(x)):
+            self.plan.buffers.remove(x.buffer)  # its op writes into the caller's memory
+            return x.buffer
+        target = Buffer(name, 0, x.width)
+        x = self.packed(x)
+        self.op("scatter", x.rows, {"x": x.buffer, "y": target}, name, n=x.width, kind=0)
+        return target

@@ -1,0 +1,246 @@
+"""Recurrent layers in a plan: the buffers of each direction, its forward op and its backward op."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rnnfast import _engine
+from rnnfast._engine import Buffer
+from rnnfast.plan.builder import Builder, Tensor
+from rnnfast.plan.params import Variable
+from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, choose_chunk, choose_split
+
+# Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
+GATE_ORDER = {
+    "simple_rnn": ((0,), (0,)),
+    "lstm": ((0, 1, 2, 3), (0, 1, 2, 3)),
+    "gru": ((2, 0, 1), (0, 1, 2)),
+    "gru_reset_before": ((2, 0, 1), (0, 1)),
+}
+TAPE_GAP = 192  # bytes between the tape's panels, so that a row's panels fall into different cache sets
+
+
+@dataclass
+class Direction:
+    """One direction of a layer: its cell, weights and what it starts from.
+
+    Attributes
+    ----------
+    cell : str
+        A name of csrc/cells/cells.def.
+    units : int
+    kernel, recurrent_kernel : Variable
+    bias : Variable or None
+        Of shape (G H) or, with a recurrent bias, (2, G H).
+    activation, recurrent_activation : str
+    backwards : bool
+        Whether time runs from the last valid step to the first.
+    zero_output : bool
+        Whether masked steps show zeros instead of the output before.
+    initial : list of Tensor
+        Empty for zeros.
+    recurrent_dropout : float
+        In training, each gate's recurrent product has a mask of its own over the state (Keras' form of Gal and Ghahramani 2016).
+    seeds : SeedGenerator or None
+    """
+
+    cell: str
+    units: int
+    kernel: Variable
+    recurrent_kernel: Variable
+    bias: Variable | None
+    activation: str
+    recurrent_activation: str
+    backwards: bool
+    zero_output: bool
+    initial: list[Tensor] = field(default_factory=list)
+    recurrent_dropout: float = 0.0
+    seeds: Any = None
+
+
+@dataclass
+class Result:
+    """What a direction gives: all steps, the last one, the final states. None and [] where they were not asked for."""
+
+    sequence: Tensor | None
+    last: Tensor | None
+    states: list[Tensor]
+
+
+class _Layer:
+    """One direction on its way into a plan."""
+
+    def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
+        self.b, self.x, self.d = b, x, d
+        self.gates, self.slots, self.state_count, self.phases = _engine.cell_facts(b.dtype, d.cell)
+        self.batch, self.time, self.inputs = x.rows.batch, x.rows.time, x.width
+        self.padded = -(-d.units // b.lanes) * b.lanes
+        self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + d.units)
+        self.result = self._results(sequence, last, states, into)
+        self.buffers: dict[str, Buffer | None] = {"x": x.buffer}
+        self.dropped = b.training and d.recurrent_dropout > 0
+        self._weights()
+        self._state()
+        if self.dropped:
+            self._masks()
+
+    def _results(self, sequence: bool, last: bool, states: bool, into: Buffer | None) -> Result:
+        b, x, units = self.b, self.x, (self.d.units,)
+        y = None
+        if sequence:
+            buffer = into or b.rows_buffer("sequence", x.rows, self.d.units)
+            y = Tensor(x.rows, units, buffer, timed=True, strided=into is None)
+        rows = b.batch_rows(x.rows) if last or states else x.rows
+        final = b.tensor("last", x, units, rows, timed=False) if last else None
+        return Result(y, final, [b.tensor(f"state {i}", x, units, rows, timed=False) for i in range(self.state_count if states else 0)])
+
+    def _weights(self) -> None:
+        d, params, buffers = self.d, self.b.params, self.buffers
+        x_order, h_order = GATE_ORDER[d.cell]
+        buffers["kernel"] = params.panels(d.kernel, (self.inputs, d.units, self.gates), x_order)
+        for i, (gates, slot) in enumerate(self.phases):
+            order = h_order if i == 0 else x_order[slot : slot + gates]
+            buffers[f"recurrent{i}"] = params.panels(d.recurrent_kernel, (d.units, d.units, gates), order)
+        if d.bias is not None:
+            buffers["bias"] = params.panels(d.bias, (1, d.units, self.gates), x_order)
+            if len(d.bias.shape) == 2:
+                buffers["recurrent_bias"] = params.panels(d.bias, (1, d.units, self.phases[0][0]), h_order, row=1)
+
+    def _state(self) -> None:
+        b, d, buffers = self.b, self.d, self.buffers
+        gate_row = self.padded * self.gates
+        self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize, self.inputs)
+        self.split = choose_split(self.batch, self.time, self.inputs, d.units, self.gates, b.itemsize, b.plan.threads)
+        if self.dropped and self.split == SPLIT_UNITS:
+            self.split = SPLIT_ROWS if self.batch >= b.plan.threads else SPLIT_NONE  # masked states are made a row at a time
+        buffers["x_gates"] = b.buffer("gate inputs", self.chunk * self.batch * gate_row, gate_row)
+        buffers["h"] = b.buffer("h", 2 * self.batch * self.padded, self.padded)
+        if self.state_count > 1 or len(self.phases) > 1:
+            buffers["memory"] = b.buffer("memory", self.batch * self.padded, self.padded)
+        if len(self.phases) > 1:
+            buffers["reset"] = b.buffer("reset h", self.batch * self.padded, self.padded)
+        r = self.result
+        buffers |= {"y": r.sequence and r.sequence.buffer, "last": r.last and r.last.buffer}
+        buffers |= {f"state_out{i}": s.buffer for i, s in enumerate(r.states)} | {f"state_in{i}": s.buffer for i, s in enumerate(d.initial)}
+        self.tape_panel = 0
+        if b.gradients:
+            capacity = self.x.rows.capacity
+            self.tape_panel = capacity * self.slots * b.lanes + TAPE_GAP // b.itemsize
+            buffers["tape"] = b.buffer("tape", self.padded // b.lanes * self.tape_panel)
+            buffers["h_tape"] = b.rows_buffer("h tape", self.x.rows, self.padded)
+            if len(self.phases) > 1:
+                buffers["reset_tape"] = b.rows_buffer("reset tape", self.x.rows, self.padded)
+
+    def _masks(self) -> None:
+        """Recurrent dropout: a mask for each gate, the same at every step; rows keep theirs however they are sorted."""
+        b, d, buffers, rows = self.b, self.d, self.buffers, self.x.rows
+        count, ones = sum(gates for gates, _ in self.phases), b.ones(self.batch * self.padded, self.padded)
+        masks = buffers["masks"] = b.buffer("recurrent masks", count * self.batch * self.padded, self.padded)
+        per_row = b.batch_rows(rows)
+        for gate in range(count):
+            seed = b.seed(d.seeds)
+            target = b.part(masks, gate * self.batch * self.padded)
+            b.op("dropout", per_row, {"x": ones, "y": target, "seed": seed}, f"recurrent {d.recurrent_dropout}", n=self.padded, rate=d.recurrent_dropout, kind=1)
+        buffers["masked"] = b.buffer("masked h", self.batch * count * self.padded, self.padded)
+        buffers["masked_tape"] = b.rows_buffer("masked h tape", rows, count * self.padded)
+        buffers["reset_tape"] = b.rows_buffer("reset tape", rows, self.padded) if len(self.phases) > 1 else None
+
+    def op(self, backward: bool) -> Any:
+        d = self.d
+        sizes = {
+            "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "tape_panel": self.tape_panel, "reverse": int(d.backwards),
+            "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.split,
+            "zero_pads": int(d.zero_output), "scratch_size": 128 * (max(self.inputs, d.units) + 8),
+            "mask_count": sum(gates for gates, _ in self.phases), "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
+        }  # fmt: skip
+        given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
+        return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, GATE_ORDER[d.cell], backward)
+
+    def line(self, kind: str) -> str:
+        split = ("one thread", "rows", "units")[self.split]
+        arrow = "<-" if self.d.backwards else "->"
+        return f"{kind:<16}{self.d.cell} {self.inputs} {arrow} {self.d.units} T={self.time} chunk={self.chunk} split={split}"
+
+    def prepare_backward(self, dy: Buffer | None) -> None:
+        """Buffers of the backward op."""
+        b, d, buffers, r = self.b, self.d, self.buffers, self.result
+        buffers["dy"] = dy
+        buffers["dlast"] = r.last.grad if r.last else None
+        for i, state in enumerate(r.states):
+            buffers[f"dstate_out{i}"] = state.grad
+        for i, (gates, slot) in enumerate(self.phases):
+            order = GATE_ORDER[d.cell][1] if i == 0 else GATE_ORDER[d.cell][0][slot : slot + gates]
+            buffers[f"recurrent_t{i}"] = b.params.panels(d.recurrent_kernel, (d.units, d.units, gates), order, transposed=True)
+        buffers["dkernel"], buffers["drecurrent"] = b.params.operand(d.kernel, True), b.params.operand(d.recurrent_kernel, True)
+        buffers["dbias"] = b.params.operand(d.bias, True) if d.bias is not None else None
+        if self.dropped:
+            buffers["product"] = b.buffer("product", self.batch * self.padded, self.padded)
+            for gate in range(self.phases[0][0]):
+                shape = (d.units, d.units, 1)
+                buffers[f"gate_recurrent_t{gate}"] = b.params.panels(d.recurrent_kernel, shape, (GATE_ORDER[d.cell][1][gate],), transposed=True)
+        buffers["carry"] = b.buffer("carry", self.state_count * self.batch * self.padded, self.padded)
+        size = 128 * (max(self.inputs, d.units) + 8)
+        buffers["scratch"] = b.buffer("scratch", size * b.plan.threads, size)
+        if self.x.needs_grad:
+            buffers["kernel_t"] = b.params.panels(d.kernel, (self.inputs, d.units, self.gates), GATE_ORDER[d.cell][0], transposed=True)
+            buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
+        for i, state in enumerate(d.initial):
+            if state.needs_grad:
+                buffers[f"dstate_in{i}"] = b.rows_buffer("d state", state.rows, d.units)
+
+
+def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: bool, last: bool, states: bool, concat: bool = False) -> list[Result]:
+    """Add one layer or, side by side, the two directions of a bidirectional one.
+
+    Parameters
+    ----------
+    sequence, last, states : bool
+        What is asked for.
+    concat : bool
+        Whether the two directions write into one tensor, side by side; then the first result holds it.
+    """
+    if b.masked or b.gradients:
+        x = b.packed(x)
+    b.hold = not directions[-1].zero_output
+    width = sum(d.units for d in directions)
+    whole = b.tensor("both directions", x, (width,)) if concat and sequence else None
+    ends = b.tensor("both ends", x, (width,), b.batch_rows(x.rows), timed=False) if concat and last else None
+    layers, column = [], 0
+    for d in directions:
+        layer = _Layer(b, x, d, sequence, last, states, b.part(whole.buffer, column) if whole else None)
+        if ends:
+            assert layer.result.last is not None
+            layer.result.last.buffer = layer.buffers["last"] = b.part(ends.buffer, column)
+        layers.append(layer)
+        column += d.units
+    _add(b, [layer.op(backward=False) for layer in layers], [layer.line("recurrent") for layer in layers], sum(layer.work for layer in layers))
+    b.on_backward(lambda: _backward(b, x, layers, whole, ends))
+    results = [layer.result for layer in layers]
+    if whole:
+        results[0].sequence = whole
+    if ends:
+        results[0].last = ends
+    return results
+
+
+def _add(b: Builder, ops: list[Any], lines: list[str], work: float) -> None:
+    b.plan.work += work
+    b.plan.ops.append(_engine.PairOp(*ops) if len(ops) == 2 else ops[0])
+    b.plan.lines.append(" | ".join(lines))
+
+
+def _backward(b: Builder, x: Tensor, layers: list[_Layer], whole: Tensor | None, ends: Tensor | None) -> None:
+    column = 0
+    for layer in layers:
+        own = layer.result.sequence.grad if layer.result.sequence else None
+        dy = b.part(whole.grad, column) if whole and whole.grad else own
+        layer.prepare_backward(dy)
+        if ends and ends.grad:
+            layer.buffers["dlast"] = b.part(ends.grad, column)
+        column += layer.d.units
+    _add(b, [layer.op(backward=True) for layer in layers], [layer.line("through time") for layer in layers], 2 * sum(layer.work for layer in layers))
+    for layer in layers:
+        b.hand_over(x, layer.buffers.get("dx"))
+        for i, state in enumerate(layer.d.initial):
+            b.hand_over(state, layer.buffers.get(f"dstate_in{i}"))

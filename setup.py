@@ -1,0 +1,51 @@
+"""Build of the engine: the C of csrc/ once per instruction set, each with its own flags, and the Cython modules."""
+
+import platform
+import sys
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# No -ffast-math (it changes the whole process' floating-point mode) and no contraction (only explicit fused multiply-adds fuse).
+C_FLAGS = ["-O3", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+OPENMP = ["-Xpreprocessor", "-fopenmp"] if sys.platform == "darwin" else ["-fopenmp"]
+ISA_FLAGS = {
+    "x86_64": {"generic": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]},
+    "aarch64": {"generic": [], "neon": []},
+}
+MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+
+
+class BuildEngine(build_ext):
+    """build_ext that first compiles one object per instruction set."""
+
+    def build_extension(self, ext):
+        if ext.name == "rnnfast._engine.cpu":
+            for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": []}).items():
+                ext.extra_objects += self.compiler.compile(
+                    [f"csrc/isa/{isa}.c"], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=C_FLAGS + flags
+                )
+        super().build_extension(ext)
+
+
+def module(name, sources=(), openmp=False):
+    flags = OPENMP if openmp else []
+    return Extension(
+        f"rnnfast._engine.{name}",
+        [f"rnnfast/_engine/{name}.pyx", *sources],
+        include_dirs=["csrc", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        extra_compile_args=[*C_FLAGS, *flags, "-Wno-unused-function", "-Wno-maybe-uninitialized"],
+        extra_link_args=flags,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [module("cpu", ["csrc/dispatch.c"]), module("buffers"), module("recurrent"), module("rowwise"), module("program", openmp=True)],
+        language_level=3,
+    ),
+    cmdclass={"build_ext": BuildEngine},
+)
