@@ -7,6 +7,7 @@ import pytest
 
 import rnnfast
 from tests import cases, reference
+from tests.conftest import max_rel_error
 
 # (T, B, I, H): the odd ones of benchdnn's small recurrent problems, then 1 x 1 x 1 x 1 and one row more than 64.
 GRID = [
@@ -48,10 +49,37 @@ def test_units_around_simd_widths(cell, batch, units, dtype, rng):
     check(cases.recurrent(cell, units, return_sequences=True), (batch, 3, 5), dtype, rng)
 
 
+ROWWISE = {
+    "Dense": ("Dense", {"units": 10, "activation": "tanh"}),
+    "TimeDistributed": ("TimeDistributed", {"layer": ("Dense", {"units": 3})}),
+    "LayerNormalization": ("LayerNormalization", {}),
+    "Activation": ("Activation", {"activation": "softmax"}),
+    "Embedding": ("Embedding", {"input_dim": 7, "output_dim": 5}),
+    "GlobalAveragePooling1D": ("GlobalAveragePooling1D", {}),
+    "GlobalMaxPooling1D": ("GlobalMaxPooling1D", {}),
+    "Flatten": ("Flatten", {}),
+}
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 6, 11), (6, 1, 11), (1, 1, 33), (2, 3, 1), (65, 2, 9)])
+@pytest.mark.parametrize("spec", [pytest.param(spec, id=name) for name, spec in ROWWISE.items()])
+def test_one_row_or_one_step(spec, shape, dtype, rng):
+    p = cases.problem(spec, shape, rng)
+    given, layer = p.cast(dtype), p.build(rnnfast, dtype)
+    for _ in range(2):  # the second call runs the plan that the first one made
+        assert max_rel_error(layer(given["x"]), p.expected["y"]) <= cases.bound(dtype)[0]
+    want = p.expected | {"initial_state": None} | ({} if p.x.dtype == np.float64 else {"x": None})
+    cases.assert_close(layer.vjp(given["x"], given["dy"]), want, *cases.bound(dtype))
+
+
 @pytest.mark.parametrize("features", [1, 2, 31, 33, 129, 300])
 @pytest.mark.parametrize("units", [1, 10, 33])
-def test_dense(features, units, dtype, rng):
-    p = cases.problem(("Dense", {"units": units, "activation": "tanh"}), (5, 3, features), rng)
+@pytest.mark.parametrize("rows", [(5,), (1,), (5, 3)])
+def test_dense(features, units, rows, dtype, rng):
+    layer = cases.problem(("Dense", {"units": units, "activation": "tanh"}), (1, 1, features), rng)
+    x = cases.single(rng.normal(size=(*rows, features)))
+    dy = cases.single(rng.normal(size=(*rows, units)))
+    p = cases.Problem(layer.spec, layer.oracle, x, None, None, dy, None)
     got = p.build(rnnfast, dtype).vjp(p.cast(dtype)["x"], p.cast(dtype)["dy"])
     cases.assert_close(got, p.expected | {"initial_state": None}, *cases.bound(dtype))
 

@@ -1,0 +1,202 @@
+"""Masks and lengths: masked steps are as if they were not there, whatever the pattern; laws that need no reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rnnfast
+from tests import cases, reference
+from tests.conftest import max_rel_error
+
+FULL = {"return_sequences": True, "return_state": True}
+CELLS = list(cases.CELLS)
+I, H = 3, 9
+TOLERANCE = 1e-12
+LAYERS: dict[object, object] = {}
+
+
+def layer_of(cell, **options):
+    """A float64 layer with fixed random weights: one a configuration, so that properties run fast."""
+    key = (cell, *sorted(options.items()))
+    if key not in LAYERS:
+        p = cases.problem(cases.recurrent(cell, H, **options), (1, 1, I), np.random.default_rng(7))
+        made = cases.build(rnnfast, p.spec, "float64")
+        made.build((None, None, I))
+        made.set_weights(p.oracle.weights)
+        LAYERS[key] = made
+    return LAYERS[key]
+
+
+def states_of(cell, batch, rng):
+    return [rng.normal(0, 0.5, (batch, H)) for _ in range(2 if cell == "LSTM" else 1)]
+
+
+def close(a, b):
+    return all(max_rel_error(x, y) <= TOLERANCE for x, y in zip(cases.as_list(a), cases.as_list(b), strict=True))
+
+
+problems = given(
+    cell=st.sampled_from(CELLS),
+    batch=st.integers(1, 5),
+    steps=st.integers(1, 7),
+    seed=st.integers(0, 2**32 - 1),
+    density=st.sampled_from([0.0, 0.3, 0.7, 1.0]),
+)
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+def draw(batch, steps, density, seed):
+    rng = np.random.default_rng(seed)
+    return rng, rng.normal(size=(batch, steps, I)), rng.random((batch, steps)) < density
+
+
+@quick
+@problems
+def test_masked_steps_are_as_if_not_there(cell, batch, steps, seed, density):
+    rng, x, mask = draw(batch, steps, density, seed)
+    initial = states_of(cell, batch, rng)
+    layer = layer_of(cell, **FULL)
+    y, *final = layer(x, mask=mask, initial_state=initial)
+    for row in range(batch):
+        valid = np.flatnonzero(mask[row])
+        begin = [s[row : row + 1] for s in initial]
+        if len(valid) == 0:
+            assert all(np.array_equal(f[row : row + 1], s) for f, s in zip(final, begin, strict=True))
+            continue
+        short, *last = layer(x[row : row + 1, valid], initial_state=begin)
+        assert close(y[row, valid], short[0])
+        assert close([f[row : row + 1] for f in final], last)
+
+
+@quick
+@problems
+def test_masked_outputs_repeat_the_one_before(cell, batch, steps, seed, density):
+    rng, x, mask = draw(batch, steps, density, seed)
+    initial = states_of(cell, batch, rng)
+    y = layer_of(cell, return_sequences=True)(x, mask=mask, initial_state=initial)
+    previous = initial[0]
+    for t in range(steps):
+        held = ~mask[:, t]
+        assert np.array_equal(y[held, t], previous[held])
+        previous = y[:, t]
+    zeros = layer_of(cell, return_sequences=True, zero_output_for_mask=True)(x, mask=mask, initial_state=initial)
+    assert np.array_equal(zeros, np.where(mask[:, :, None], y, 0.0))
+
+
+@quick
+@problems
+def test_going_backwards_is_reversing_the_input(cell, batch, steps, seed, density):
+    rng, x, mask = draw(batch, steps, density, seed)
+    initial = states_of(cell, batch, rng)
+    back = layer_of(cell, go_backwards=True, **FULL)(x, mask=mask, initial_state=initial)
+    flipped = layer_of(cell, **FULL)(x[:, ::-1], mask=mask[:, ::-1], initial_state=initial)
+    assert close(back, flipped)
+
+
+@quick
+@problems
+def test_two_halves_are_the_whole(cell, batch, steps, seed, density):
+    rng, x, mask = draw(batch, steps, density, seed)
+    cut = int(rng.integers(0, steps + 1))
+    initial = states_of(cell, batch, rng)
+    layer = layer_of(cell, **FULL)
+    y, *final = layer(x, mask=mask, initial_state=initial)
+    parts, state = [], initial
+    for half in (slice(0, cut), slice(cut, steps)):
+        if half.stop > half.start:
+            part, *state = layer(x[:, half], mask=mask[:, half], initial_state=state)
+            parts.append(part)
+    assert close(y, np.concatenate(parts, axis=1))
+    assert close(final, state)
+
+
+@quick
+@problems
+def test_rows_do_not_know_each_other(cell, batch, steps, seed, density):
+    rng, x, mask = draw(batch, steps, density, seed)
+    layer, order = layer_of(cell, **FULL), rng.permutation(batch)
+    for a, b in zip(layer(x[order], mask=mask[order]), layer(x, mask=mask), strict=True):
+        assert np.array_equal(a, b[order])
+
+
+@quick
+@problems
+def test_lengths_cut_rows_short(cell, batch, steps, seed, density):
+    rng, x, mask = draw(batch, steps, density, seed)
+    lengths = rng.integers(0, steps + 1, batch)
+    layer = layer_of(cell, **FULL)
+    for a, b in zip(layer(x, lengths=lengths), layer(x, mask=reference.length_mask(lengths, steps)), strict=True):
+        assert np.array_equal(a, b)
+    both = layer(x, lengths=lengths, mask=mask)
+    for a, b in zip(both, layer(x, mask=mask & reference.length_mask(lengths, steps)), strict=True):
+        assert np.array_equal(a, b)
+
+
+@quick
+@problems
+def test_masked_steps_have_no_gradient_of_their_own(cell, batch, steps, seed, density):
+    rng, x, mask = draw(batch, steps, density, seed)
+    layer = layer_of(cell, return_sequences=True)
+    dy = rng.normal(size=(batch, steps, H))
+    found = layer.vjp(x, dy, mask=mask)
+    assert not found["x"][~mask].any()
+    again = layer.vjp(np.where(mask[..., None], x, 9.0), dy, mask=mask)
+    for a, b in zip(found["weights"], again["weights"], strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("merge", cases.MERGES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_bidirectional_is_its_own_mirror(cell, merge, rng):
+    """Reversed input and swapped weights give the reversed output with its halves swapped."""
+    spec = ("Bidirectional", {"layer": cases.recurrent(cell, 5, return_sequences=True), "merge_mode": merge})
+    p = cases.problem(spec, (4, 6, I), rng, "holes")
+    layer, mirror = p.build(rnnfast, "float64"), p.build(rnnfast, "float64")
+    half = len(p.oracle.weights) // 2
+    mirror.set_weights(p.oracle.weights[half:] + p.oracle.weights[:half])
+    y = cases.as_list(layer(p.x, mask=p.mask))
+    z = [a[:, ::-1] for a in cases.as_list(mirror(p.x[:, ::-1], mask=p.mask[:, ::-1]))]
+    if merge == "concat":
+        z = [np.concatenate([z[0][..., 5:], z[0][..., :5]], axis=-1)]
+    assert close(y, z[::-1] if merge is None else z)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_backward_direction_starts_at_the_last_valid_step(cell, rng):
+    spec = ("Bidirectional", {"layer": cases.recurrent(cell, 5, **FULL)})
+    p = cases.problem(spec, (1, 6, I), rng)
+    layer = cases.build(rnnfast, spec, "float64")
+    layer.build((None, None, I))
+    layer.set_weights(p.oracle.weights)
+    y, *states = layer(p.x, lengths=np.array([4]))
+    short, *final = layer(p.x[:, :4])
+    assert close(y[:, :4], short)
+    assert close(states, final)
+    assert not y[:, 4:].any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_all_rows_of_zero_length(cell, dtype, rng):
+    spec = cases.recurrent(cell, 5, **FULL)
+    layer = cases.problem(spec, (3, 4, I), rng).build(rnnfast, dtype)
+    x = rng.normal(size=(3, 4, I)).astype(dtype)
+    for array in layer(x, lengths=np.zeros(3, int)):
+        assert not array.any()
+    found = layer.vjp(x, np.ones((3, 4, 5), dtype), lengths=np.zeros(3, int))
+    assert not any(g.any() for g in [found["x"], *found["weights"]])
+
+
+@pytest.mark.parametrize("kind", ["GlobalAveragePooling1D", "GlobalMaxPooling1D"])
+def test_pooling_looks_at_valid_steps(kind, dtype, rng):
+    x = rng.normal(size=(4, 5, 3)).astype(dtype)
+    mask = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]], bool)
+    x[~mask] = np.nan
+    oracle = reference.make((kind, {}), [])
+    layer = getattr(rnnfast.layers, kind)(dtype=dtype)
+    layer.build((None, None, 3))
+    assert max_rel_error(layer(x, mask=mask), reference.call(oracle, x, mask=mask)) <= cases.bound(dtype)[0]
+    dy = rng.normal(size=(4, 3)).astype(dtype)
+    assert max_rel_error(layer.vjp(x, dy, mask=mask)["x"], reference.vjp(oracle, x, dy, mask=mask)["x"]) <= 2e-6
