@@ -94,7 +94,8 @@ cdef class Rows:
         m.offset[0] = 0
         for t in range(m.time):
             m.offset[t + 1] = m.offset[t] + m.active[t]
-        m.count, m.pads = m.offset[m.time], 0
+        m.count = m.offset[m.time]
+        m.pads = 0 if m.count == m.batch * m.time else m.batch
         for b in range(m.batch):
             length, shown = 0, -1
             for t in range(m.time):
@@ -108,7 +109,6 @@ cdef class Rows:
                     m.shown[b * m.time + t] = shown
                 else:
                     m.shown[b * m.time + t] = m.count + place[b]
-                    m.pads = m.batch
 
     def set_batch_of(self, Rows parent):
         """One step a row (time is 1), in the parent's order."""

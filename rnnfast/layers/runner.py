@@ -130,7 +130,7 @@ class Runner:
         features = x.shape[2 if timed else 1 :] if not self.tokens else ()
         rows = Rows(x.shape[0], x.shape[1] if timed else 1)
         b = Builder(self.params, rows, masked, training, gradients, _engine.get_num_threads())
-        h = source = Tensor(rows, features, Buffer("input", 0), timed, outside=True, needs_grad=dx and gradients)
+        h = source = Tensor(rows, features, Buffer("input", 0, int(np.prod(features, dtype=object))), timed, outside=True, needs_grad=dx and gradients)
         states: list[Tensor] = []
         given: list[Tensor] = []
         buffers: list[Buffer] = []

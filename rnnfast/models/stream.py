@@ -45,7 +45,7 @@ class Stream:
             rows = Rows(1, time)
             b = Builder(runner.params, rows, False, False, False, _engine.get_num_threads())
             b.streaming = self._states
-            x = Tensor(rows, self._width, Buffer("input", 0), True, outside=True)
+            x = Tensor(rows, self._width, Buffer("input", 0, int(np.prod(self._width, dtype=object))), True, outside=True)
             h = x
             for layer in runner.layers:
                 h = layer.describe(b, h)

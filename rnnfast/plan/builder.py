@@ -168,8 +168,8 @@ class Builder:
             self.op("accumulate", x.rows, {"dx": x.grad, "dy": target}, n=x.width)
 
     def same_layout(self, x: Tensor) -> bool:
-        """Whether packed rows lie as the caller's array does."""
-        return not self.masked and (x.rows.batch == 1 or x.rows.time == 1)
+        """Whether packed rows lie as the caller's array does, and are not read as rows of another width."""
+        return not self.masked and (x.rows.batch == 1 or x.rows.time == 1) and len(x.features) < 2
 
     # -- row-wise ops ----------------------------------------------------------------------------------------------------------
 
