@@ -84,7 +84,7 @@ def test_every_argument_at_its_default_is_taken(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults(name):
     """What both configurations hold, they hold alike; nothing of Keras' is missing."""
-    needed = {k: v for k, v in arguments(getattr(keras.layers, name)).items() if k in REQUIRED and k != "activation" or name == "Activation"}
+    needed = {k: v for k, v in arguments(getattr(keras.layers, name)).items() if (k in REQUIRED and k != "activation") or name == "Activation"}
     theirs = getattr(keras.layers, name)(**with_inner(keras, name, needed)).get_config()
     ours = own(name)(**with_inner(rnnfast, name, needed)).get_config()
     skipped = OUTSIDE | {"name", "dtype", "layer", "backward_layer", "trainable", "rms_scaling", "noise_shape", "use_cudnn"}

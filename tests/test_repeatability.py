@@ -96,7 +96,7 @@ def test_order_and_company_of_rows(spec, rng):
     order = rng.permutation(19)
     for given in (None, lengths):
         full = model(x, lengths=given)
-        pick = lambda rows, given=given: None if given is None else given[rows]  # noqa: E731
+        pick = lambda rows, given=given: None if given is None else given[rows]
         assert same(model(x[order], lengths=pick(order)), full[order])
         for rows in (slice(3, 4), slice(0, 2), slice(5, 13)):
             assert same(model(x[rows], lengths=pick(rows)), full[rows])

@@ -52,8 +52,8 @@ class Layer:
 
     def __init__(self, *, name: str | None = None, dtype: str | None = None, trainable: bool = True, **unknown: Any) -> None:
         if unknown:
-            known = [p for p in inspect.signature(type(self).__init__).parameters if p not in ("self", "kwargs")]
-            raise TypeError(f"{type(self).__name__}: unknown argument {next(iter(unknown))!r}. {suggest(next(iter(unknown)), [*known, 'name', 'dtype', 'trainable'])}")
+            known = {p for cls in type(self).__mro__[:-1] for p in inspect.signature(cls).parameters} - {"kwargs", "unknown"}
+            raise TypeError(f"{type(self).__name__}: unknown argument {next(iter(unknown))!r}. {suggest(next(iter(unknown)), known)}")
         self.name = name or unique_name(snake_case(type(self).__name__))
         self.dtype = dtype or config.floatx()
         if self.dtype not in ("float32", "float64"):

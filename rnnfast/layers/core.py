@@ -145,9 +145,10 @@ class Embedding(Layer):
 
     def __init__(
         self, input_dim: int, output_dim: int, *, embeddings_initializer: Any = "uniform", embeddings_regularizer: Any = None,
-        embeddings_constraint: Any = None, mask_zero: bool = False, **kwargs: Any,
+        activity_regularizer: Any = None, embeddings_constraint: Any = None, mask_zero: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.input_dim, self.output_dim = positive(self, "input_dim", input_dim), positive(self, "output_dim", output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer, self.embeddings_constraint = regularizers.get(embeddings_regularizer), constraints.get(embeddings_constraint)
@@ -172,13 +173,17 @@ class Embedding(Layer):
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         b.hold = False
-        return b.embedding(x, self.embeddings)
+        y = b.embedding(x, self.embeddings)
+        if self.activity_regularizer is not None:
+            b.activities.append((y, self.activity_regularizer))
+        return y
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "input_dim": self.input_dim, "output_dim": self.output_dim, "mask_zero": self.mask_zero,
             "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
             "embeddings_regularizer": regularizers.serialize(self.embeddings_regularizer),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
             "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
         }  # fmt: skip
 
@@ -241,21 +246,28 @@ class Dropout(Layer):
     Parameters
     ----------
     rate : float in [0, 1)
+    noise_shape : (batch, 1, features), optional
+        The same noise at every step.
     seed : int, optional
     """
 
     over_time = False
     streams = True
 
-    def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rate, self.seed, self.seeds = _rate(self, rate), seed, SeedGenerator(seed)
+        if noise_shape is not None and (len(noise_shape) != 3 or noise_shape[1] != 1 or noise_shape[0] == 1 or noise_shape[2] == 1):
+            raise ValueError(f"{type(self).__name__} '{self.name}': noise_shape must be None or (batch, 1, features), the same noise at every step, got {noise_shape!r}.")
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.over_time = self.over_time or noise_shape is not None
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return b.dropout(x, self.rate, self.seeds, self.over_time)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"rate": self.rate, "seed": self.seed}
+        noise = None if self.noise_shape is None else list(self.noise_shape)
+        return super().get_config() | {"rate": self.rate, "noise_shape": noise, "seed": self.seed}
 
 
 def _rate(layer: Layer, value: float) -> float:

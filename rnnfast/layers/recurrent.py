@@ -121,7 +121,8 @@ class Recurrent(Layer):
 
     def reset_state(self) -> None:
         """Let a stateful layer start from zeros again."""
-        self.state_values = None
+        for state in self.state_values or []:
+            state[...] = 0  # in place: plans point at it
 
     reset_states = reset_state
 

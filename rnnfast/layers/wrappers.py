@@ -114,6 +114,8 @@ class Bidirectional(Layer):
         self.forward_layer.reset_state()
         self.backward_layer.reset_state()
 
+    reset_states = reset_state
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"layer": serialize(self.forward_layer), "merge_mode": self.merge_mode}
         config["backward_layer"] = serialize(self.backward_layer)

@@ -216,9 +216,10 @@ class Trainer(Loop):
         Returns
         -------
         float, list of float or dict
-            As :meth:`evaluate` returns them: means over all batches since :meth:`reset_metrics`.
+            As :meth:`evaluate` returns them, of this batch alone.
         """
         self._check_compiled("train_on_batch")
+        self.reset_metrics()
         batch = make_batch(f"{self._label}: train_on_batch", x, y, sample_weight, lengths, mask)
         return _flat(self._train_batch(batch, class_weight), return_dict)
 
@@ -234,6 +235,7 @@ class Trainer(Loop):
     ) -> Any:
         """Evaluate one batch; returns as :meth:`train_on_batch` does."""
         self._check_compiled("test_on_batch")
+        self.reset_metrics()
         batch = make_batch(f"{self._label}: test_on_batch", x, y, sample_weight, lengths, mask)
         return _flat(self._test_batch(batch), return_dict)
 

@@ -431,7 +431,7 @@ class Builder:
         if layer.state_values[0].shape[0] != self.rows.batch:
             raise ShapeError(
                 f"{type(layer).__name__} '{layer.name}': a stateful layer keeps the states of {layer.state_values[0].shape[0]} rows, got a batch of {self.rows.batch}. "
-                "Call reset_states() after setting state_values to None to change the batch."
+                "Make a new model to change the batch."
             )
         return self._states_at(layer, layer.state_values)
 
