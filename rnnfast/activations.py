@@ -63,6 +63,6 @@ def get(identifier: Any) -> Callable[[Any], np.ndarray]:
     Examples
     --------
     >>> get("relu")([-1.0, 2.0])
-    array([0., 2.], dtype=float32)
+    array([0., 2.])
     """
     return _ALL[name_of("activations.get", "activation", identifier)]

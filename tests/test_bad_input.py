@@ -142,7 +142,7 @@ def test_labels_out_of_range(labels):
 
 
 def test_before_building():
-    with pytest.raises(ValueError, match="'late'.*build"):
+    with pytest.raises(ValueError, match=r"'late'.*build"):
         layers.GRU(4, name="late").set_weights([])
     with pytest.raises(ValueError, match="layers"):
         rnnfast.Sequential([], name="none").predict_on_batch(X)

@@ -1,0 +1,24 @@
+"""The README's code runs as it stands, and so do the docstrings' examples."""
+
+import doctest
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+import rnnfast
+
+MODULES = [m.name for m in pkgutil.walk_packages(rnnfast.__path__, "rnnfast.") if "benchmark" not in m.name and "_engine" not in m.name]
+
+
+def test_readme():
+    results = doctest.testfile(str(Path(__file__).parent.parent / "README.md"), module_relative=False)
+    assert results.attempted > 8
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
