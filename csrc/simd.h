@@ -5,7 +5,7 @@
  *   VBYTES            bytes of a native register: 16, 32 or 64
  *   V(name)           name with the suffix of this type and ISA
  * Words: vec (LANES reals), ivec (LANES integers of the same size), vload, vstore (any address), vload_n, vstore_n (the first n lanes),
- * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y).
+ * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y), vsel_negative (sign bit of s ? x : y).
  * Arithmetic on vec is C's own: + - * /. The build forbids contraction, so that only vfma fuses and a result does not depend on the shape
  * of the code around it. */
 #define LANES ((int64_t)(VBYTES / sizeof(real)))
@@ -58,11 +58,13 @@ INLINE void V(vstore_n)(real *p, vec x, int64_t n) {
 #define vfma(a, b, c) ((vec)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
 #define vmax(a, b) ((vec)_mm256_max_pd((__m256d)(a), (__m256d)(b)))
 #define vmin(a, b) ((vec)_mm256_min_pd((__m256d)(a), (__m256d)(b)))
+#define vsel_negative(s, x, y) ((vec)_mm256_blendv_pd((__m256d)(y), (__m256d)(x), (__m256d)(s)))
 #define vsel_lt(a, b, x, y) ((vec)_mm256_blendv_pd((__m256d)(y), (__m256d)(x), _mm256_cmp_pd((__m256d)(a), (__m256d)(b), _CMP_LT_OQ)))
 #else
 #define vfma(a, b, c) ((vec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #define vmax(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define vmin(a, b) ((vec)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define vsel_negative(s, x, y) ((vec)_mm256_blendv_ps((__m256)(y), (__m256)(x), (__m256)(s)))
 #define vsel_lt(a, b, x, y) ((vec)_mm256_blendv_ps((__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LT_OQ)))
 #endif
 #else
@@ -80,6 +82,10 @@ INLINE vec V(select)(ivec mask, vec x, vec y) { return (vec)((mask & (ivec)x) | 
 #endif
 #endif
 
+#ifndef vsel_negative
+#define vsel_negative(s, x, y) vsel_lt(s, vset(0), x, y)
+#endif
 #define vsignbit ((ivec)vset(-0.0))
 #define vabs(x) ((vec)((ivec)(x) & ~vsignbit))
+#define vnabs(x) ((vec)((ivec)(x) | vsignbit))
 #define vcopysign(x, s) ((vec)((ivec)vabs(x) | ((ivec)(s) & vsignbit)))

@@ -35,20 +35,21 @@ INLINE vec V(expm1_core)(vec r) {
     return vfma(r * r, q, r);
 }
 
-/* x = n ln 2 + r; returns r and n (as reals). */
-INLINE vec V(exp_reduce)(vec x, vec *n) {
-    *n = vfma(x, vset(0x1.71547652b82fep+0), vset(EXP_MAGIC)) - vset(EXP_MAGIC);
-    return vfma(*n, vset(-LN2_LO), vfma(*n, vset(-LN2_HI), x));
+/* x = n ln 2 + r; returns r and, in the low bits of *biased, n + EXP_BIAS. */
+INLINE vec V(exp_reduce)(vec x, vec *biased) {
+    *biased = vfma(x, vset(0x1.71547652b82fep+0), vset(EXP_MAGIC + EXP_BIAS));
+    vec n = *biased - vset(EXP_MAGIC + EXP_BIAS);
+    return vfma(n, vset(-LN2_LO), vfma(n, vset(-LN2_HI), x));
 }
 
-/* 2^n for integral n in [-EXP_BIAS, EXP_BIAS]; 2^-EXP_BIAS is given as 0. */
-INLINE vec V(exp2_integer)(vec n) { return (vec)((ivec)(n + vset(EXP_MAGIC + EXP_BIAS)) << EXP_SHIFT); }
+/* 2^n for n in [-EXP_BIAS, EXP_BIAS]; 2^-EXP_BIAS is given as 0. */
+INLINE vec V(exp2_integer)(vec biased) { return (vec)((ivec)biased << EXP_SHIFT); }
 
 /* exp(x). Max error: 2 ULP. All x: +inf above the range, 0 below, NaN to NaN. */
 INLINE vec V(exp)(vec x) {
-    vec n, r = V(exp_reduce)(vmin(vset(EXP_HIGH), vmax(vset(EXP_LOW), x)), &n);
-    vec half = vfma(n, vset(0.5), vset(EXP_MAGIC)) - vset(EXP_MAGIC); /* two factors, since 2^n itself may overflow */
-    return (V(expm1_core)(r) + 1) * V(exp2_integer)(half) * V(exp2_integer)(n - half);
+    vec biased, r = V(exp_reduce)(vmin(vset(EXP_HIGH), vmax(vset(EXP_LOW), x)), &biased), n = biased - vset(EXP_MAGIC + EXP_BIAS);
+    vec half = vfma(n, vset(0.5), vset(EXP_MAGIC)) - vset(EXP_MAGIC), bias = vset(EXP_MAGIC + EXP_BIAS); /* two factors, since 2^n itself may overflow */
+    return (V(expm1_core)(r) + 1) * V(exp2_integer)(half + bias) * V(exp2_integer)((n - half) + bias);
 }
 
 /* exp(x) for x <= 0, flushed to 0 where the result is not a normal number. Max error: 2 ULP. */
@@ -59,8 +60,8 @@ INLINE vec V(exp_nonpositive)(vec x) {
 
 /* 1 / (1 + exp(-x)). Max error: 4 ULP. No overflow: exp is taken of -|x| only. */
 INLINE vec V(sigmoid)(vec x) {
-    vec e = V(exp_nonpositive)(-vabs(x));
-    return vsel_lt(x, vset(0), e, vset(1)) / (e + 1);
+    vec e = V(exp_nonpositive)(vnabs(x));
+    return vsel_negative(x, e, vset(1)) / (e + 1);
 }
 
 /* exp(x) - 1 for x <= 0, relative to itself. Max error: 2 ULP. */
@@ -69,21 +70,11 @@ INLINE vec V(expm1_nonpositive)(vec x) {
     return vfma(V(expm1_core)(r), scale, scale - 1);
 }
 
-/* tanh(x) = 1 - 2 e / (e + 1) with e = exp(-2|x|) where that is below 1/3. Below, float32 takes an odd polynomial (minimax, 1e-09) and float64
- * -m / (m + 2) with m = expm1(-2|x|). Max error: 2 ULP. */
+/* tanh(x) = (1 - e) / (1 + e), e = exp(-2|x|) = 2^n (1 + p), each of the two rounded once. Max error: 2 ULP. */
 INLINE vec V(tanh)(vec x) {
-    vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), -2 * vabs(x)), &n), scale = V(exp2_integer)(n), p = V(expm1_core)(r);
-    vec e = vfma(p, scale, scale), third = vset(1.0 / 3);
-#if REAL64
-    vec q = vsel_lt(e, third, e + e, (1 - scale) - p * scale) / (e + 1), small = q;
-#else
-    static const float c[] = {-0.006275328807532787f, 0.021072402596473694f, -0.053852472454309464f, 0.13332587480545044f, -0.33333316445350647f};
-    vec z = x * x, q = (e + e) / (e + 1), small = vset(c[0]);
-#pragma GCC unroll 8
-    for (unsigned i = 1; i < sizeof c / sizeof c[0]; i++) small = vfma(small, z, vset(c[i]));
-    small = vabs(vfma(small, z * x, x));
-#endif
-    return vcopysign(vsel_lt(e, third, 1 - q, small), x);
+    vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), 2 * vnabs(x)), &n), scale = V(exp2_integer)(n), p = V(expm1_core)(r);
+    vec above = vfma(-p, scale, 1 - scale), below = vfma(p, scale, 1 + scale);
+    return (vec)((ivec)(above / below) | ((ivec)x & vsignbit));
 }
 
 /* log(1 + e) for e in [0, 1], by atanh. Max error: 3 ULP. */
@@ -97,7 +88,7 @@ INLINE vec V(log1p_unit)(vec e) {
 }
 
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)). Max error: 4 ULP. */
-INLINE vec V(softplus)(vec x) { return vmax(vset(0), x) + V(log1p_unit)(V(exp_nonpositive)(-vabs(x))); }
+INLINE vec V(softplus)(vec x) { return vmax(vset(0), x) + V(log1p_unit)(V(exp_nonpositive)(vnabs(x))); }
 
 #undef EXP_MAGIC
 #undef EXP_BIAS

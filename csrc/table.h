@@ -64,6 +64,8 @@ const rnnf_kernels V(rnnf) = {
 #undef vmax
 #undef vmin
 #undef vsel_lt
+#undef vsel_negative
 #undef vsignbit
 #undef vabs
+#undef vnabs
 #undef vcopysign

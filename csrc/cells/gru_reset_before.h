@@ -3,19 +3,30 @@
  * Two phases, since R_n waits for r: `gates` leaves r h in out and z in memory; `candidate` has r h as its operand. Tape: n, z, r. */
 #define gru_reset_before_SHAPE .gates = 3, .slots = 3, .states = 1, .phases = 2
 
-INLINE void V(gru_reset_before_gates_forward)(int act, int gate, const vec *x, const vec *h, const vec *s, vec *out, vec *saved) {
+INLINE void V(gru_reset_before_gates_gates)(int act, int gate, const vec *x, const vec *h, const vec *s, vec *mid, vec *saved) {
     (void)act;
     vec az = x[1] + h[0], ar = x[2] + h[1], r = V(activate)(gate, ar);
-    out[1] = V(activate)(gate, az);
-    out[0] = r * s[0];
-    saved[1] = V(keep)(gate, az, out[1]);
+    mid[0] = r * s[0];
+    mid[1] = V(activate)(gate, az);
+    saved[1] = V(keep)(gate, az, mid[1]);
     saved[2] = V(keep)(gate, ar, r);
 }
 
-INLINE void V(gru_reset_before_candidate_forward)(int act, int gate, const vec *x, const vec *h, const vec *s, vec *out, vec *saved) {
-    (void)gate;
-    vec an = x[0] + h[0], n = V(activate)(act, an);
-    out[0] = vfma(s[1], s[0] - n, n);
+INLINE void V(gru_reset_before_gates_output)(int act, const vec *mid, const vec *s, vec *out, vec *saved) {
+    (void)act, (void)s, (void)saved;
+    out[0] = mid[0];
+    out[1] = mid[1];
+}
+
+INLINE void V(gru_reset_before_candidate_gates)(int act, int gate, const vec *x, const vec *h, const vec *s, vec *mid, vec *saved) {
+    (void)act, (void)gate, (void)saved;
+    mid[0] = s[1];
+    mid[1] = x[0] + h[0];
+}
+
+INLINE void V(gru_reset_before_candidate_output)(int act, const vec *mid, const vec *s, vec *out, vec *saved) {
+    vec z = mid[0], an = mid[1], n = V(activate)(act, an);
+    out[0] = vfma(z, s[0] - n, n);
     saved[0] = V(keep)(act, an, n);
 }
 

@@ -3,16 +3,22 @@
  * derivatives need them, then dL/d(gate inputs); c. */
 #define lstm_SHAPE .gates = 4, .slots = 5, .states = 2, .phases = 1
 
-INLINE void V(lstm_forward)(int act, int gate, const vec *x, const vec *h, const vec *s, vec *out, vec *saved) {
+INLINE void V(lstm_gates)(int act, int gate, const vec *x, const vec *h, const vec *s, vec *mid, vec *saved) {
     vec a[4] = {x[0] + h[0], x[1] + h[1], x[2] + h[2], x[3] + h[3]};
     vec i = V(activate)(gate, a[0]), f = V(activate)(gate, a[1]), g = V(activate)(act, a[2]), o = V(activate)(gate, a[3]);
-    out[1] = vfma(f, s[1], i * g);
-    out[0] = o * V(activate)(act, out[1]);
+    mid[0] = o;
+    mid[1] = vfma(f, s[1], i * g);
     saved[0] = V(keep)(gate, a[0], i);
     saved[1] = V(keep)(gate, a[1], f);
     saved[2] = V(keep)(act, a[2], g);
     saved[3] = V(keep)(gate, a[3], o);
     saved[4] = s[1];
+}
+
+INLINE void V(lstm_output)(int act, const vec *mid, const vec *s, vec *out, vec *saved) {
+    (void)s, (void)saved;
+    out[0] = mid[0] * V(activate)(act, mid[1]);
+    out[1] = mid[1];
 }
 
 INLINE void V(lstm_backward)(int act, int gate, vec product, const vec *saved, vec h, vec *ds, vec *dg) {

@@ -3,11 +3,15 @@
  * Tape: slot 0 what f's derivative needs, then dL/d(x + h). */
 #define simple_rnn_SHAPE .gates = 1, .slots = 1, .states = 1, .phases = 1
 
-INLINE void V(simple_rnn_forward)(int f, int unused, const vec *x, const vec *h, const vec *s, vec *out, vec *saved) {
-    (void)unused, (void)s;
-    vec a = x[0] + h[0];
-    out[0] = V(activate)(f, a);
-    saved[0] = V(keep)(f, a, out[0]);
+INLINE void V(simple_rnn_gates)(int f, int unused, const vec *x, const vec *h, const vec *s, vec *mid, vec *saved) {
+    (void)f, (void)unused, (void)s, (void)saved;
+    mid[0] = x[0] + h[0];
+}
+
+INLINE void V(simple_rnn_output)(int f, const vec *mid, const vec *s, vec *out, vec *saved) {
+    (void)s;
+    out[0] = V(activate)(f, mid[0]);
+    saved[0] = V(keep)(f, mid[0], out[0]);
 }
 
 INLINE void V(simple_rnn_backward)(int f, int unused, vec product, const vec *saved, vec h, vec *ds, vec *dg) {

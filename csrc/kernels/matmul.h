@@ -19,7 +19,7 @@ static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int6
                                .w_k = nv * LANES,
                                .init = g->bias ? (const real *)g->bias + column : 0};
     for (int64_t r = r0; r < r1;) {
-        const int mr = V(next_rows)(r1 - r, ROWS_MOST(nv));
+        const int mr = V(next_share)(r1 - r, ROWS_MOST(nv));
         V(tile_args) t = base;
         vec product[TILE_VECTORS];
         t.a = (const real *)g->a + r * g->a_row;
@@ -48,7 +48,7 @@ static void V(outer_panel)(const rnnf_outer *g, int64_t rows, int64_t row0, int6
     V(tile_args) t = {.a_row = 1, .blocks = 1, .block = rows, .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row, .w_k = g->b_row};
     for (int64_t k = 0; k < g->k; k += t.a_k) {
         vec product[TILE_VECTORS];
-        t.a_k = V(next_rows)(g->k - k, ROWS_MOST(nv));
+        t.a_k = V(next_share)(g->k - k, ROWS_MOST(nv));
         t.a = (const real *)g->scratch + k * rows;
         V(tiles)[nv - 1][t.a_k - 1](&t, product);
         for (int v = 0; v < nv; v++) {
@@ -66,7 +66,7 @@ static void V(outer_panel)(const rnnf_outer *g, int64_t rows, int64_t row0, int6
 static void V(outer_pack)(const rnnf_outer *g, int64_t rows, int64_t row0, int64_t most) {
     real *to = g->scratch;
     for (int64_t k = 0; k < g->k;) {
-        int mr = V(next_rows)(g->k - k, most);
+        int mr = V(next_share)(g->k - k, most);
         const real *from = (const real *)g->a + row0 * g->a_row + k;
         for (int64_t r = 0; r < rows; r++, from += g->a_row)
             for (int m = 0; m < mr; m++) *to++ = from[m];

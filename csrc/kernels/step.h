@@ -1,34 +1,49 @@
-/* One time step of a cell: the recurrent product of a tile of rows and unit panels, then the cell's equations on the tile while it is in registers.
+/* One time step of a cell: the recurrent product of a tile of rows and unit panels, then the cell's equations on the tile while it is in cache.
  *
- * STEP(phase, ...) instantiates the kernels of one phase of a cell. Its constants: nv gates of the product; x0, nx: gates of x_gates that it reads, of xg in
- * all; s0, ns: slots of the tape that it fills, of slots in all; reads, writes: whether it reads and writes the second state. */
+ * The equations stand in two halves, `gates` and `output`, each run over the whole tile: the second half of one vector waits for nothing that the processor
+ * could not fill with the next one's. STEP(phase, ...) instantiates the kernels of one phase of a cell. Its constants: nv gates of the product; x0, nx: gates
+ * of x_gates that it reads, of xg in all; s0, ns: slots of the tape that it fills, of slots in all, the first `late` of them in the second half; reads, writes:
+ * whether it reads and writes the second state. */
 typedef struct {
-    int nv, xg, x0, nx, slots, s0, ns, reads, writes;
+    int nv, xg, x0, nx, slots, s0, ns, late, reads, writes;
 } V(phase_shape);
 
-typedef void (*V(forward_fn))(int, int, const vec *, const vec *, const vec *, vec *, vec *);
+typedef void (*V(gates_fn))(int, int, const vec *, const vec *, const vec *, vec *, vec *);
+typedef void (*V(output_fn))(int, const vec *, const vec *, vec *, vec *);
 typedef void (*V(backward_fn))(int, int, vec, const vec *, vec, vec *, vec *);
 
-/* The cell's equations for one row and one unit panel. */
-INLINE void V(step_unit)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int64_t row, int64_t panel, const vec *product) {
-    const int64_t at = row * k->state_row + panel * LANES, left = k->units - panel * LANES;
+INLINE void V(save)(const rnnf_step *k, const V(phase_shape) c, int64_t row, int64_t panel, int first, int end, const vec *saved) {
+    if (!k->tape) return;
+    real *tape = (real *)k->tape + panel * k->tape_panel + row * c.slots * LANES;
+    UNROLL
+    for (int i = first; i < end; i++) vstore(tape + i * LANES, saved[i]);
+}
+
+/* The first half for one row and one unit panel. */
+INLINE void V(step_gates)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, int act, int gate, int64_t row, int64_t panel, const vec *product,
+                          vec *mid) {
+    const int64_t at = row * k->state_row + panel * LANES;
     const real *x = (const real *)k->x_gates + row * k->x_row + panel * c.xg * LANES;
-    vec xs[4], hs[4], s[2], out[2], saved[5];
+    vec xs[4], hs[4], s[2], saved[5];
     UNROLL
     for (int i = 0; i < c.nx; i++) xs[c.x0 + i] = vload(x + (c.x0 + i) * LANES);
     UNROLL
     for (int i = 0; i < c.nv; i++) hs[i] = product[i];
     s[0] = vload((const real *)k->h + at);
     if (c.reads) s[1] = vload((const real *)k->memory + at);
-    forward(act, gate, xs, hs, s, out, saved);
+    gates(act, gate, xs, hs, s, mid, saved);
+    V(save)(k, c, row, panel, c.s0 + c.late, c.s0 + c.ns, saved);
+}
+
+/* The second half. */
+INLINE void V(step_output)(const rnnf_step *k, const V(phase_shape) c, V(output_fn) output, int act, int64_t row, int64_t panel, const vec *mid) {
+    const int64_t at = row * k->state_row + panel * LANES;
+    vec s[1] = {vload((const real *)k->h + at)}, out[2], saved[5];
+    output(act, mid, s, out, saved);
     vstore((real *)k->out + at, out[0]);
     if (c.writes) vstore((real *)k->memory + at, out[1]);
-    if (k->y) vstore_n((real *)k->y + row * k->y_row + panel * LANES, out[0], left);
-    if (k->tape) {
-        real *tape = (real *)k->tape + panel * k->tape_panel + (row * c.slots + c.s0) * LANES;
-        UNROLL
-        for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, saved[c.s0 + i]);
-    }
+    if (k->y) vstore_n((real *)k->y + row * k->y_row + panel * LANES, out[0], k->units - panel * LANES);
+    V(save)(k, c, row, panel, c.s0, c.s0 + c.late, saved);
 }
 
 /* The product where every gate has an operand of its own (recurrent dropout): a tile a gate. */
@@ -45,8 +60,9 @@ static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int mr, int nv,
 }
 
 /* All rows of np panels of nv vectors; a panel of a one-gate product holds nv unit panels, of any other one. */
-INLINE void V(step_panels)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int np, int nv, int64_t rows, int64_t panel) {
-    const int units = c.nv == 1 ? nv : np;
+INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int np, int nv, int64_t rows, int64_t panel) {
+    const rnnf_step own_copy = *given, *k = &own_copy; /* which no store can alter: its fields stay in registers */
+    const int units = np * nv / c.nv;
     const int64_t depth = k->units, first = panel * c.nv;
     V(tile_args)
     t = {.a_row = k->a_row,
@@ -58,24 +74,27 @@ INLINE void V(step_panels)(const rnnf_step *k, const V(phase_shape) c, V(forward
          .w_k = nv * LANES,
          .init = k->bias ? (const real *)k->bias + first * LANES : 0};
     for (int64_t r = 0; r < rows;) {
-        const int mr = V(next_rows)(rows - r, ROWS_MOST(nv));
-        vec product[TILE_VECTORS];
+        const int mr = V(next_share)(rows - r, ROWS_MOST(nv));
+        vec product[TILE_VECTORS], mid[TILE_VECTORS][2];
         t.a = (const real *)k->a + r * k->a_row;
-        if (k->a_gate) V(gated_product)(k, t, mr, nv, product);
-        else (np > 1 ? V(tiles_beside)[nv - 1] : V(tiles)[nv - 1][mr - 1])(&t, product);
-        const vec *own = product;
+        if (k->a_gate) V(gated_product)(given, t, mr, nv, product);
+        else (np > 1 ? V(tiles_beside)[nv - 1][np - 1] : V(tiles)[nv - 1][mr - 1])(&t, product);
+        int i = 0;
         for (int m = 0; m < mr; m++)
-            for (int u = 0; u < units; u++, own += c.nv) V(step_unit)(k, c, forward, act, gate, r + m, panel + u, own);
+            for (int u = 0; u < units; u++, i++) V(step_gates)(k, c, gates, act, gate, r + m, panel + u, product + i * c.nv, mid[i]);
+        i = 0;
+        for (int m = 0; m < mr; m++)
+            for (int u = 0; u < units; u++, i++) V(step_output)(k, c, output, act, r + m, panel + u, mid[i]);
         r += mr;
     }
 }
 
-INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(forward_fn) forward, int act, int gate, int64_t rows, int64_t p0, int64_t p1) {
+INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int64_t rows, int64_t p0, int64_t p1) {
     for (int64_t p = p0; p < p1;) {
-        const int left = p1 - p < 4 ? (int)(p1 - p) : 4;
-        const int np = c.nv > 1 && rows == 1 && !k->a_gate && p1 - p >= BESIDE(c.nv) ? BESIDE(c.nv) : 1, nv = c.nv == 1 ? left : c.nv;
-        V(step_panels)(k, c, forward, act, gate, np, nv, rows, p);
-        p += c.nv == 1 ? left : np;
+        const int nv = c.nv > 1 ? c.nv : p1 - p < 4 ? (int)(p1 - p) : 4, units = nv / c.nv;
+        const int np = rows == 1 && !k->a_gate ? V(next_share)((p1 - p) / units, BESIDE_MOST(nv)) : 1;
+        V(step_panels)(k, c, gates, output, act, gate, np, nv, rows, p);
+        p += np * units;
     }
 }
 
@@ -112,7 +131,7 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
              .w = (const real *)k->panels + p * unit_panels * block * LANES,
              .w_k = nv * LANES};
         for (int64_t r = 0; r < rows;) {
-            const int mr = V(next_rows)(rows - r, ROWS_MOST(nv));
+            const int mr = V(next_share)(rows - r, ROWS_MOST(nv));
             vec product[TILE_VECTORS];
             t.a = (const real *)k->dg_next + r * t.a_row;
             V(tiles)[nv - 1][mr - 1](&t, product);
@@ -128,8 +147,8 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
 #define STEP(phase, act0, gate0, ...) \
     static void V(phase##_step)(const rnnf_step *k, int64_t rows, int64_t p0, int64_t p1) { \
         const V(phase_shape) c = {__VA_ARGS__}; \
-        if (k->act == act0 && k->recurrent_act == gate0) V(step)(k, c, V(phase##_forward), act0, gate0, rows, p0, p1); \
-        else V(step)(k, c, V(phase##_forward), k->act, k->recurrent_act, rows, p0, p1); \
+        if (k->act == act0 && k->recurrent_act == gate0) V(step)(k, c, V(phase##_gates), V(phase##_output), act0, gate0, rows, p0, p1); \
+        else V(step)(k, c, V(phase##_gates), V(phase##_output), k->act, k->recurrent_act, rows, p0, p1); \
     }
 #define STEP_BACK(phase, act0, gate0, first, ...) \
     static void V(phase##_step_back)(const rnnf_step_back *k, int64_t rows, int64_t p0, int64_t p1) { \
@@ -138,13 +157,13 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
         else V(step_back)(k, c, V(phase##_backward), k->act, k->recurrent_act, first, rows, p0, p1); \
     }
 
-STEP(simple_rnn, ACT_tanh, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1)
+STEP(simple_rnn, ACT_tanh, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1, .late = 1)
 STEP_BACK(simple_rnn, ACT_tanh, ACT_linear, 1, .nv = 1, .slots = 1, .ns = 1)
 STEP(lstm, ACT_tanh, ACT_sigmoid, .nv = 4, .xg = 4, .x0 = 0, .nx = 4, .slots = 5, .s0 = 0, .ns = 5, .reads = 1, .writes = 1)
 STEP_BACK(lstm, ACT_tanh, ACT_sigmoid, 1, .nv = 4, .slots = 5, .ns = 4, .reads = 1)
-STEP(gru, ACT_tanh, ACT_sigmoid, .nv = 3, .xg = 3, .x0 = 0, .nx = 3, .slots = 4, .s0 = 0, .ns = 4)
+STEP(gru, ACT_tanh, ACT_sigmoid, .nv = 3, .xg = 3, .x0 = 0, .nx = 3, .slots = 4, .s0 = 0, .ns = 4, .late = 1)
 STEP_BACK(gru, ACT_tanh, ACT_sigmoid, 1, .nv = 3, .slots = 4, .ns = 4)
 STEP(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, .nv = 2, .xg = 3, .x0 = 1, .nx = 2, .slots = 3, .s0 = 1, .ns = 2, .writes = 1)
-STEP(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, .nv = 1, .xg = 3, .x0 = 0, .nx = 1, .slots = 3, .s0 = 0, .ns = 1, .reads = 1)
+STEP(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, .nv = 1, .xg = 3, .x0 = 0, .nx = 1, .slots = 3, .s0 = 0, .ns = 1, .late = 1, .reads = 1)
 STEP_BACK(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, 1, .nv = 2, .slots = 3, .ns = 3)
 STEP_BACK(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, 0, .nv = 1, .slots = 3, .ns = 3)

@@ -65,7 +65,7 @@ TILE(1, 1, 1) TILE(2, 1, 1) TILE(3, 1, 1) TILE(4, 1, 1) TILE(5, 1, 1) TILE(6, 1,
 TILE(1, 1, 2) TILE(2, 1, 2) TILE(3, 1, 2) TILE(4, 1, 2) TILE(5, 1, 2) TILE(6, 1, 2)
 TILE(1, 1, 3) TILE(2, 1, 3) TILE(3, 1, 3) TILE(4, 1, 3)
 TILE(1, 1, 4) TILE(2, 1, 4) TILE(3, 1, 4)
-TILE(1, 4, 2) TILE(1, 3, 3) TILE(1, 2, 4)
+TILE(1, 2, 2) TILE(1, 3, 2) TILE(1, 4, 2) TILE(1, 5, 2) TILE(1, 6, 2) TILE(1, 2, 3) TILE(1, 3, 3) TILE(1, 4, 3) TILE(1, 2, 4) TILE(1, 3, 4)
 #if TILE_VECTORS == 24
 TILE(7, 1, 2) TILE(8, 1, 2)
 TILE(5, 1, 3) TILE(6, 1, 3) TILE(7, 1, 3) TILE(8, 1, 3)
@@ -83,15 +83,20 @@ static const V(tile_fn) V(tiles)[4][8] = {
     {TILE_AT(1, 3), TILE_AT(2, 3), TILE_AT(3, 3), TILE_AT(4, 3), WIDE_TILE(5, 3), WIDE_TILE(6, 3), WIDE_TILE(7, 3), WIDE_TILE(8, 3)},
     {TILE_AT(1, 4), TILE_AT(2, 4), TILE_AT(3, 4), WIDE_TILE(4, 4), WIDE_TILE(5, 4), WIDE_TILE(6, 4), 0, 0},
 };
+
+/* A row alone takes up to BESIDE_MOST(nv) panels at once, for more independent chains: tiles_beside[nv - 1][np - 1]. */
+#define BESIDE_MOST(nv) ((nv) == 1 ? 1 : 12 / (nv))
+static const V(tile_fn) V(tiles_beside)[4][6] = {
+    {V(tile_1x1x1)},
+    {V(tile_1x1x2), V(tile_1x2x2), V(tile_1x3x2), V(tile_1x4x2), V(tile_1x5x2), V(tile_1x6x2)},
+    {V(tile_1x1x3), V(tile_1x2x3), V(tile_1x3x3), V(tile_1x4x3)},
+    {V(tile_1x1x4), V(tile_1x2x4), V(tile_1x3x4)},
+};
 /* clang-format on */
 
-/* A row alone takes BESIDE(nv) panels at once, for more independent chains. */
-#define BESIDE(nv) ((nv) == 1 ? 1 : (nv) == 2 ? 4 : (nv) == 3 ? 3 : 2)
-static const V(tile_fn) V(tiles_beside)[4] = {TILE_AT(1, 1), V(tile_1x4x2), V(tile_1x3x3), V(tile_1x2x4)};
-
-/* Rows of the next tile: at most `most`, and no lone row at the end. */
-INLINE int V(next_rows)(int64_t rows, int64_t most) {
-    if (rows <= most) return (int)rows;
-    if (rows >= 2 * most) return (int)most;
-    return (int)((rows + 1) / 2);
+/* Rows, or panels beside each other, of the next tile: at most `most`, and no lone one at the end. */
+INLINE int V(next_share)(int64_t left, int64_t most) {
+    if (left <= most) return (int)left;
+    if (left >= 2 * most) return (int)most;
+    return (int)((left + 1) / 2);
 }

@@ -210,34 +210,47 @@ cdef void mask_reset(const layer *a, int64_t t, int64_t r0, int64_t r1) noexcept
         memcpy(at_step(a, a.reset_tape, t, r), a.reset.data + r * row, row)
 
 
-cdef void run_step(const layer *a, rnnf_team *team, part own, int64_t t, int64_t rows, const char *x_gates, char *h, char *h_next) noexcept nogil:
-    """All phases of one step for this thread's rows and panels."""
-    cdef rnnf_step s
-    cdef int phase
+cdef void prepare_steps(const layer *a, part own, rnnf_step *phases) noexcept nogil:
+    """What the steps of this thread have in common, one struct a phase."""
+    cdef rnnf_step *s
+    cdef int phase, last = a.cell.phases - 1
     cdef int64_t size = a.k.itemsize, first = own.r0 * a.padded * size
-    memset(&s, 0, sizeof(s))
-    s.h, s.state_row, s.x_row, s.units, s.act, s.recurrent_act = h + first, a.padded, a.x_gates.stride, a.units, a.act, a.gate
-    s.x_gates = x_gates + own.r0 * a.x_gates.stride * size
-    s.memory = a.memory.data + first if a.memory != NULL else NULL
-    s.bias = a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
-    if a.tape != NULL:
-        s.tape, s.tape_panel = tape_at(a, t, own.r0, 0), a.tape_panel
+    memset(phases, 0, 2 * sizeof(rnnf_step))
     for phase in range(a.cell.phases):
-        s.panels = a.recurrent[phase].data
-        s.a, s.a_row, s.a_gate = s.h if phase == 0 else a.reset.data + first, a.padded, 0
-        if a.masks != NULL and phase == 0:
+        s = &phases[phase]
+        s.state_row, s.x_row, s.units, s.act, s.recurrent_act = a.padded, a.x_gates.stride, a.units, a.act, a.gate
+        s.memory = a.memory.data + first if a.memory != NULL else NULL
+        s.bias = a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
+        s.panels, s.tape_panel, s.a_row = a.recurrent[phase].data, a.tape_panel, a.padded
+        if phase < last:
+            s.out = a.reset.data + first
+        if phase > 0:
+            s.a = a.reset.data + first
+        elif a.masks != NULL:
             s.a, s.a_row = a.masked.data + own.r0 * a.mask_count * a.padded * size, a.mask_count * a.padded
             s.a_gate = a.padded if a.cell.phase[0].product_gates > 1 else 0
-        if phase == a.cell.phases - 1:
+        s.y_row = a.padded if phase < last else a.y.stride if a.y != NULL else 0
+
+
+cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *phases, int64_t t, int64_t rows, const char *x_gates, char *h, char *h_next) noexcept nogil:
+    """All phases of one step for this thread's rows and panels."""
+    cdef rnnf_step *s
+    cdef int phase, last = a.cell.phases - 1
+    cdef int64_t size = a.k.itemsize, first = own.r0 * a.padded * size
+    for phase in range(a.cell.phases):
+        s = &phases[phase]
+        s.h, s.x_gates = h + first, x_gates + own.r0 * a.x_gates.stride * size
+        if phase == 0 and a.masks == NULL:
+            s.a = s.h
+        if a.tape != NULL:
+            s.tape = tape_at(a, t, own.r0, 0)
+        if phase == last:
             s.out = h_next + first
             s.y = at_step(a, a.y, t, own.r0) if a.y != NULL else NULL
-            s.y_row = a.y.stride if a.y != NULL else 0
-        else:
-            s.out = a.reset.data + first
-            s.y = at_step(a, a.reset_tape, t, own.r0) if a.reset_tape != NULL else NULL
-            s.y_row = a.padded
-        a.cell.phase[phase].forward(&s, rows, own.p0, own.p1)
-        if a.masks != NULL and phase < a.cell.phases - 1:
+        elif a.reset_tape != NULL:
+            s.y = at_step(a, a.reset_tape, t, own.r0)
+        a.cell.phase[phase].forward(s, rows, own.p0, own.p1)
+        if a.masks != NULL and phase < last:
             mask_reset(a, t, own.r0, own.r0 + rows)
         if a.split == SPLIT_UNITS:
             rnnf_barrier(team)
@@ -250,6 +263,8 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef int64_t gates_step = batch * a.x_gates.stride * a.k.itemsize, first
     cdef char *h = a.h.data
     cdef char *h_next = a.h.data + state
+    cdef rnnf_step phases[2]
+    prepare_steps(a, own, phases)
     begin_states(a, own)
     if a.split == SPLIT_UNITS:
         rnnf_barrier(team)
@@ -269,7 +284,7 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
             if a.masks != NULL:
                 mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:
-                run_step(a, team, own, t, rows, a.x_gates.data + (t - first) * gates_step, h, h_next)
+                run_step(a, team, own, phases, t, rows, a.x_gates.data + (t - first) * gates_step, h, h_next)
             h, h_next = h_next, h
             if a.reverse:
                 if t == 0:
