@@ -10,9 +10,9 @@ INLINE double V(softplus_scalar)(double x) { return (x > 0 ? x : 0) + log1p(exp(
 INLINE double V(clip)(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
 
 /* One element of the losses that are a mean over elements: loss(p, t) and its derivative by p. */
-INLINE V(loss_term) V(loss_element)(const rnnf_loss *k, double p, double t) {
+INLINE V(loss_term) V(loss_element)(const rnnf_loss *k, int kind, double p, double t) {
     const double d = p - t, eps = k->parameter[1];
-    switch (k->kind) {
+    switch (kind) {
     case LOSS_mse: return (V(loss_term)){d * d, 2 * d};
     case LOSS_mae: return (V(loss_term)){fabs(d), (d > 0) - (d < 0)};
     case LOSS_mape: {
@@ -90,14 +90,19 @@ static double V(row_kl_divergence)(const rnnf_loss *k, const real *p, const real
     return value;
 }
 
-static double V(row_elements)(const rnnf_loss *k, const real *p, const real *t, real *dp, double weight) {
-    double value = 0;
-    const double scale = 1.0 / (double)k->cols;
-    for (int64_t i = 0; i < k->cols; i++) {
-        const V(loss_term) e = V(loss_element)(k, p[i], t[i]);
-        value += e.value;
-        if (dp) dp[i] = (real)(weight * scale * e.gradient);
+/* A sum a lane, so that the loop of a constant kind is vectorised. */
+INLINE double V(row_elements)(const rnnf_loss *k, int kind, const real *p, const real *t, real *dp, double weight) {
+    double sums[LANES] = {0}, value = 0;
+    const double scale = 1.0 / (double)k->cols, factor = weight * scale;
+    for (int64_t i = 0; i < k->cols; i += LANES) {
+        const int64_t n = k->cols - i < LANES ? k->cols - i : LANES;
+        for (int64_t l = 0; l < n; l++) {
+            const V(loss_term) e = V(loss_element)(k, kind, p[i + l], t[i + l]);
+            sums[l] += e.value;
+            if (dp) dp[i + l] = (real)(factor * e.gradient);
+        }
     }
+    for (int64_t l = 0; l < LANES; l++) value += sums[l];
     return value * scale;
 }
 
@@ -112,7 +117,8 @@ static double V(loss)(const rnnf_loss *k, int64_t r0, int64_t r1) {
         if (sparse || k->kind == LOSS_categorical_crossentropy)
             value = k->from_logits ? V(row_cross_entropy_logits)(k, p, t, dp, weight) : V(row_cross_entropy)(k, p, t, dp, weight);
         else if (k->kind == LOSS_kl_divergence) value = V(row_kl_divergence)(k, p, t, dp, weight);
-        else value = V(row_elements)(k, p, t, dp, weight);
+        else if (k->kind == LOSS_mse) value = V(row_elements)(k, LOSS_mse, p, t, dp, weight);
+        else value = V(row_elements)(k, k->kind, p, t, dp, weight);
         if (weight != 0) total += weight * value; /* a row of weight 0 is absent, even if it is NaN */
         else if (dp)
             for (int64_t i = 0; i < k->cols; i++) dp[i] = 0;

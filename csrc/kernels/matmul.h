@@ -8,7 +8,8 @@ INLINE void V(matmul_store)(const rnnf_matmul *g, real *c, const vec *product, i
     }
 }
 
-static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int64_t r1, int64_t panel) {
+/* Rows [r0, r1) of np panels of nv vectors; np > 1 only for a row alone. */
+static void V(matmul_panels)(const rnnf_matmul *g, const int np, const int nv, int64_t r0, int64_t r1, int64_t panel) {
     const int64_t depth = g->blocks * g->block, column = panel * g->nv * LANES;
     const V(tile_args) base = {.a_row = g->a_row,
                                .a_k = 1,
@@ -16,15 +17,17 @@ static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int6
                                .block = g->block,
                                .block_stride = g->block_stride,
                                .w = (const real *)g->panels + panel * depth * g->nv * LANES,
+                               .w_panel = depth * nv * LANES,
                                .w_k = nv * LANES,
                                .init = g->bias ? (const real *)g->bias + column : 0};
     for (int64_t r = r0; r < r1;) {
         const int mr = V(next_share)(r1 - r, ROWS_MOST(nv));
         V(tile_args) t = base;
-        vec product[TILE_VECTORS];
+        vec product[ROW_PANELS * 4];
         t.a = (const real *)g->a + r * g->a_row;
-        V(tiles)[nv - 1][mr - 1](&t, product);
-        for (int m = 0; m < mr; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * nv, nv, g->cols - column);
+        if (np > 1) V(row_product)(t, np, nv, product);
+        else V(tiles)[nv - 1][mr - 1](&t, product);
+        for (int m = 0; m < mr; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * np * nv, np * nv, g->cols - column);
         r += mr;
     }
 }
@@ -33,29 +36,34 @@ static void V(matmul_panel)(const rnnf_matmul *g, const int nv, int64_t r0, int6
 static void V(matmul)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {
     const int64_t depth = g->blocks * g->block, run = 32768 / (depth + 1) < 24 ? 24 : 32768 / (depth + 1);
     for (int64_t r = r0; r < r1; r += run) {
-        int64_t end = r + run < r1 ? r + run : r1;
-        for (int64_t p = p0; p < p1; p++) {
-            int64_t left = (g->cols - p * g->nv * LANES + LANES - 1) / LANES;
-            V(matmul_panel)(g, (int)(left < g->nv ? left : g->nv), r, end, p);
+        const int64_t end = r + run < r1 ? r + run : r1;
+        for (int64_t p = p0; p < p1;) {
+            const int64_t vectors = (g->cols - p * g->nv * LANES + LANES - 1) / LANES, whole = vectors / g->nv < p1 - p ? vectors / g->nv : p1 - p;
+            const int nv = (int)(vectors < g->nv ? vectors : g->nv), np = r1 - r0 == 1 && whole > 1 ? V(next_share)(whole, ROW_PANELS) : 1;
+            V(matmul_panels)(g, np, nv, r, end, p);
+            p += np;
         }
     }
 }
 
 #define OUTER_RUN 128 /* rows reduced at a time: B's slice of a panel and A's slice of a tile stay in L1 */
 
-static void V(outer_panel)(const rnnf_outer *g, int64_t rows, int64_t row0, int64_t panel, int add) {
+/* np panels of nv vectors; np > 1 only for one vector. */
+static void V(outer_panels)(const rnnf_outer *g, const int np, int64_t rows, int64_t row0, int64_t panel, int64_t most, int add) {
     const int nv = (int)g->nv;
-    V(tile_args) t = {.a_row = 1, .blocks = 1, .block = rows, .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row, .w_k = g->b_row};
+    V(tile_args)
+    t = {.a_row = 1, .blocks = 1, .block = rows, .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row, .w_panel = g->b_panel, .w_k = g->b_row};
     for (int64_t k = 0; k < g->k; k += t.a_k) {
         vec product[TILE_VECTORS];
-        t.a_k = V(next_share)(g->k - k, ROWS_MOST(nv));
+        t.a_k = V(next_share)(g->k - k, most);
         t.a = (const real *)g->scratch + k * rows;
-        V(tiles)[nv - 1][t.a_k - 1](&t, product);
-        for (int v = 0; v < nv; v++) {
-            const int64_t left = g->gated ? g->cols - panel * LANES : g->cols - (panel * nv + v) * LANES;
-            real *c = (real *)g->c + k * g->c_row + panel * g->c_panel + g->order[v] * g->c_vector;
+        (np > 1 ? V(tiles_single)[np - 1] : V(tiles)[nv - 1])[t.a_k - 1](&t, product);
+        for (int i = 0; i < np * nv; i++) {
+            const int64_t p = panel + (np > 1 ? i : 0), v = np > 1 ? 0 : i;
+            const int64_t left = g->gated ? g->cols - p * LANES : g->cols - (p * nv + v) * LANES;
+            real *c = (real *)g->c + k * g->c_row + p * g->c_panel + g->order[v] * g->c_vector;
             for (int m = 0; m < t.a_k && left > 0; m++, c += g->c_row) {
-                const vec sum = product[m * nv + v];
+                const vec sum = product[m * np * nv + i];
                 vstore_n(c, add ? vload_n(c, left) + sum : sum, left);
             }
         }
@@ -78,8 +86,10 @@ static void V(outer)(const rnnf_outer *g, int64_t rows, int64_t p0, int64_t p1) 
     for (int64_t row0 = 0; row0 < rows; row0 += OUTER_RUN) {
         const int64_t run = rows - row0 < OUTER_RUN ? rows - row0 : OUTER_RUN;
         const int add = g->accumulate || row0 > 0;
-        V(outer_pack)(g, run, row0, ROWS_MOST(g->nv));
-        for (int64_t p = p0; p < p1; p++) V(outer_panel)(g, run, row0, p, add);
+        const int beside = g->nv == 1 ? 4 : 1;
+        const int64_t most = ROWS_MOST(g->nv * beside);
+        V(outer_pack)(g, run, row0, most);
+        for (int64_t p = p0; p < p1; p += beside) V(outer_panels)(g, p1 - p < beside ? (int)(p1 - p) : beside, run, row0, p, most, add);
     }
 }
 

@@ -75,10 +75,11 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
          .init = k->bias ? (const real *)k->bias + first * LANES : 0};
     for (int64_t r = 0; r < rows;) {
         const int mr = V(next_share)(rows - r, ROWS_MOST(nv));
-        vec product[TILE_VECTORS], mid[TILE_VECTORS][2];
+        vec product[ROW_PANELS * 4], mid[ROW_PANELS * 4][2];
         t.a = (const real *)k->a + r * k->a_row;
         if (k->a_gate) V(gated_product)(given, t, mr, nv, product);
-        else (np > 1 ? V(tiles_beside)[nv - 1][np - 1] : V(tiles)[nv - 1][mr - 1])(&t, product);
+        else if (np > 1) V(row_product)(t, np, nv, product);
+        else V(tiles)[nv - 1][mr - 1](&t, product);
         int i = 0;
         for (int m = 0; m < mr; m++)
             for (int u = 0; u < units; u++, i++) V(step_gates)(k, c, gates, act, gate, r + m, panel + u, product + i * c.nv, mid[i]);
@@ -92,7 +93,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
 INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int64_t rows, int64_t p0, int64_t p1) {
     for (int64_t p = p0; p < p1;) {
         const int nv = c.nv > 1 ? c.nv : p1 - p < 4 ? (int)(p1 - p) : 4, units = nv / c.nv;
-        const int np = rows == 1 && !k->a_gate ? V(next_share)((p1 - p) / units, BESIDE_MOST(nv)) : 1;
+        const int np = rows == 1 && !k->a_gate ? V(next_share)((p1 - p) / units, ROW_PANELS) : 1;
         V(step_panels)(k, c, gates, output, act, gate, np, nv, rows, p);
         p += np * units;
     }
@@ -120,8 +121,8 @@ INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V
 INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t rows, int64_t p0,
                          int64_t p1) {
     const int64_t unit_panels = (k->units + LANES - 1) / LANES, block = c.nv * LANES;
-    for (int64_t p = p0; p < p1; p += 4) {
-        const int nv = p1 - p < 4 ? (int)(p1 - p) : 4;
+    for (int64_t p = p0; p < p1;) {
+        const int nv = p1 - p < 4 ? (int)(p1 - p) : 4, np = rows == 1 ? V(next_share)((p1 - p) / nv, ROW_PANELS) : 1;
         V(tile_args)
         t = {.a_row = c.slots * LANES,
              .a_k = 1,
@@ -129,17 +130,20 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
              .block = block,
              .block_stride = k->tape_panel,
              .w = (const real *)k->panels + p * unit_panels * block * LANES,
+             .w_panel = unit_panels * block * nv * LANES,
              .w_k = nv * LANES};
         for (int64_t r = 0; r < rows;) {
             const int mr = V(next_share)(rows - r, ROWS_MOST(nv));
-            vec product[TILE_VECTORS];
+            vec product[ROW_PANELS * 4];
             t.a = (const real *)k->dg_next + r * t.a_row;
-            V(tiles)[nv - 1][mr - 1](&t, product);
+            if (np > 1) V(row_product)(t, np, nv, product);
+            else V(tiles)[nv - 1][mr - 1](&t, product);
             const vec *own = product;
             for (int m = 0; m < mr; m++)
-                for (int u = 0; u < nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);
+                for (int u = 0; u < np * nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);
             r += mr;
         }
+        p += np * nv;
     }
 }
 

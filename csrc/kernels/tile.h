@@ -65,14 +65,18 @@ TILE(1, 1, 1) TILE(2, 1, 1) TILE(3, 1, 1) TILE(4, 1, 1) TILE(5, 1, 1) TILE(6, 1,
 TILE(1, 1, 2) TILE(2, 1, 2) TILE(3, 1, 2) TILE(4, 1, 2) TILE(5, 1, 2) TILE(6, 1, 2)
 TILE(1, 1, 3) TILE(2, 1, 3) TILE(3, 1, 3) TILE(4, 1, 3)
 TILE(1, 1, 4) TILE(2, 1, 4) TILE(3, 1, 4)
+TILE(1, 2, 1) TILE(2, 2, 1) TILE(3, 2, 1) TILE(1, 3, 1) TILE(2, 3, 1) TILE(3, 3, 1) TILE(1, 4, 1) TILE(2, 4, 1) TILE(3, 4, 1)
 TILE(1, 2, 2) TILE(1, 3, 2) TILE(1, 4, 2) TILE(1, 5, 2) TILE(1, 6, 2) TILE(1, 2, 3) TILE(1, 3, 3) TILE(1, 4, 3) TILE(1, 2, 4) TILE(1, 3, 4)
 #if TILE_VECTORS == 24
+TILE(4, 2, 1) TILE(5, 2, 1) TILE(6, 2, 1) TILE(4, 3, 1) TILE(5, 3, 1) TILE(6, 3, 1) TILE(4, 4, 1) TILE(5, 4, 1) TILE(6, 4, 1)
 TILE(7, 1, 2) TILE(8, 1, 2)
 TILE(5, 1, 3) TILE(6, 1, 3) TILE(7, 1, 3) TILE(8, 1, 3)
 TILE(4, 1, 4) TILE(5, 1, 4) TILE(6, 1, 4)
 #define WIDE_TILE(mr, nv) V(tile_##mr##x1x##nv)
+#define WIDE_SINGLE(mr, np) V(tile_##mr##x##np##x1)
 #else
 #define WIDE_TILE(mr, nv) 0
+#define WIDE_SINGLE(mr, np) 0
 #endif
 
 /* tiles[nv - 1][mr - 1], mr up to ROWS_MOST(nv). */
@@ -92,6 +96,10 @@ static const V(tile_fn) V(tiles_beside)[4][6] = {
     {V(tile_1x1x3), V(tile_1x2x3), V(tile_1x3x3), V(tile_1x4x3)},
     {V(tile_1x1x4), V(tile_1x2x4), V(tile_1x3x4)},
 };
+
+/* Up to four panels of one vector beside each other: tiles_single[np - 1][mr - 1], mr up to ROWS_MOST(4). */
+#define SINGLES(np) {V(tile_1x##np##x1), V(tile_2x##np##x1), V(tile_3x##np##x1), WIDE_SINGLE(4, np), WIDE_SINGLE(5, np), WIDE_SINGLE(6, np)}
+static const V(tile_fn) V(tiles_single)[4][6] = {SINGLES(1), SINGLES(2), SINGLES(3), SINGLES(4)};
 /* clang-format on */
 
 /* Rows, or panels beside each other, of the next tile: at most `most`, and no lone one at the end. */
@@ -99,4 +107,16 @@ INLINE int V(next_share)(int64_t left, int64_t most) {
     if (left <= most) return (int)left;
     if (left >= 2 * most) return (int)most;
     return (int)((left + 1) / 2);
+}
+
+/* A row alone against np <= ROW_PANELS panels of nv vectors. */
+#define ROW_PANELS 8
+INLINE void V(row_product)(V(tile_args) t, int np, int nv, vec *product) {
+    for (int q = 0; q < np;) {
+        const int n = V(next_share)(np - q, BESIDE_MOST(nv));
+        V(tiles_beside)[nv - 1][n - 1](&t, product + q * nv);
+        t.w += n * t.w_panel;
+        if (t.init) t.init += n * nv * LANES;
+        q += n;
+    }
 }

@@ -258,7 +258,8 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
 
 cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef layer *a = <layer *>args
-    cdef part own = part_of(a, team, member, 4)
+    # four unit panels of a one-gate product are one panel of its kernel
+    cdef part own = part_of(a, team, member, 4 if a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
     cdef int64_t chunk0, i, t, r, steps, rows, time = a.rows.time, batch = a.rows.batch, state = batch * a.padded * a.k.itemsize
     cdef int64_t gates_step = batch * a.x_gates.stride * a.k.itemsize, first
     cdef char *h = a.h.data

@@ -5,7 +5,7 @@ from __future__ import annotations
 L2_BYTES = 512 * 1024  # the smallest private cache of the CPUs in view; a chunk's gate inputs take a third of it
 SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS = 0, 1, 2
 REGION_FLOPS = 250_000  # about 5 us of one core: below, a second thread costs more than it brings
-BARRIER_FLOPS = 60_000  # about 1 us of one core, a few times a spin barrier
+BARRIER_FLOPS = 24_000  # about 0.6 us of one core at batch 1, a few times a spin barrier
 
 
 def choose_split(batch: int, time: int, inputs: int, units: int, gates: int, itemsize: int, threads: int) -> int:
