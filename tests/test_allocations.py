@@ -1,0 +1,67 @@
+"""From the second call on, the engine takes no memory: calls of the C library's allocator are counted by a preloaded library."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent / "native" / "count_allocations.c"
+PROGRAM = """
+import ctypes, gc, sys
+import numpy as np
+import rnnfast
+from rnnfast import Input, Sequential, layers
+
+library = ctypes.CDLL(sys.argv[1])
+count, counting = ctypes.c_long.in_dll(library, "allocation_count"), ctypes.c_int.in_dll(library, "allocation_counting")
+rnnfast.set_num_threads(2)
+model = Sequential([Input((None, 8)), layers.LSTM(64, return_sequences=True), layers.Dropout(0.1), layers.GRU(32), layers.Dense(4)])
+model.compile("adam", "mse", metrics=["mae"] if "metrics" in sys.argv else None)
+x, y = np.zeros((16, 50, 8), np.float32), np.zeros((16, 4), np.float32)
+stream, frame = model.stream(), np.zeros(8, np.float32)
+sequence = Sequential([Input((None, 8)), layers.GRU(32, return_sequences=True)])
+calls = {
+    "train": lambda: model.train_on_batch(x, y),
+    "test": lambda: model.test_on_batch(x, y),
+    "predict": lambda: model.predict_on_batch(x),
+    "long predict": lambda: sequence.predict_on_batch(x),
+    "step": lambda: stream.step(frame),
+}
+gc.disable()
+for name, call in calls.items():
+    call()
+    for _ in range(20):
+        call()
+    count.value = 0
+    counting.value = 1
+    for _ in range(100):
+        call()
+    counting.value = 0
+    print(name, count.value, sep="=")
+"""
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if platform.libc_ver()[0] != "glibc" or compiler is None:
+        pytest.skip("needs glibc and a C compiler")
+    library = tmp_path_factory.mktemp("preload") / "count.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE], check=True)
+    environment = os.environ | {"LD_PRELOAD": str(library), "PYTHONMALLOC": "pymalloc"}
+    result = subprocess.run([sys.executable, "-c", PROGRAM, str(library)], env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return {name: int(number) for name, number in (line.split("=") for line in result.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("call", ["train", "test", "predict", "step"])
+def test_no_allocation_after_the_first_call(counts, call):
+    assert counts[call] == 0
+
+
+def test_a_long_result_is_the_only_allocation(counts):
+    assert counts["long predict"] == 100  # numpy takes the array that the caller gets

@@ -1,0 +1,122 @@
+"""Models in files: training goes on as if it had not stopped, and what does not fit is refused."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+import rnnfast
+from rnnfast import Input, Sequential, layers, optimizers, utils
+from rnnfast.errors import FormatError
+
+X = np.random.default_rng(0).normal(size=(40, 9, 5)).astype(np.float32)
+Y = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
+OPTIMIZERS = ["sgd", "rmsprop", "adam", "adamw", "nadam", "adagrad"]
+
+
+def made(optimizer="adam"):
+    utils.set_random_seed(4)
+    model = Sequential(
+        [
+            Input((None, 5)),
+            layers.Bidirectional(layers.LSTM(6, return_sequences=True, dropout=0.2, recurrent_dropout=0.3)),
+            layers.Dropout(0.2),
+            layers.GRU(7, recurrent_dropout=0.1),
+            layers.Dense(2, kernel_regularizer="l2"),
+        ]
+    )
+    model.compile(optimizer, "mse", metrics=["mae"])
+    return model
+
+
+def fit(model, first, last):
+    return model.fit(X, Y, batch_size=16, initial_epoch=first, epochs=last, verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_resumes_with_the_same_bits(optimizer, tmp_path):
+    whole = made(optimizer)
+    losses = fit(whole, 0, 4)
+    first = made(optimizer)
+    before = fit(first, 0, 2)
+    first.save(tmp_path / "m.rnnf")
+    del first
+    second = rnnfast.load(tmp_path / "m.rnnf")
+    assert before + fit(second, 2, 4) == losses
+    for a, b in zip(whole.get_weights(), second.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_a_loaded_model_gives_the_same_bits_and_configuration(tmp_path):
+    model = made(optimizers.Adam(rnnfast.schedules.ExponentialDecay(0.1, 10, 0.5), global_clipnorm=1.0))
+    fit(model, 0, 1)
+    model.save(tmp_path / "m.rnnf")
+    loaded = rnnfast.load(tmp_path / "m.rnnf")
+    assert loaded.get_config() == model.get_config()
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    assert loaded.optimizer.iterations == model.optimizer.iterations
+    assert np.array_equal(loaded.predict(X), model.predict(X))
+
+
+def rewritten(path, change):
+    """A valid archive with changed contents: what a self-consistent forgery could hold."""
+    from rnnfast.models import saving
+
+    config, arrays = saving.load_archive(path)
+    change(config, arrays)
+    saving.save_archive(path, config, arrays)
+
+
+def swap_gates(config, arrays):
+    name = sorted(n for n in arrays if n.startswith("weights/"))[0]
+    arrays[name] = np.ascontiguousarray(np.roll(arrays[name], 6, axis=1))
+
+
+def extra(config, arrays):
+    arrays["weights/9999"] = np.zeros(3, np.float32)
+
+
+def unused(config, arrays):
+    arrays["notes"] = np.zeros(3, np.float32)
+
+
+def unknown_layer(config, arrays):
+    config["config"]["layers"][1]["class_name"] = "GRUU"
+
+
+def huge_layer(config, arrays):
+    config["config"]["layers"][-1]["config"]["units"] = 2**40
+
+
+def missing(config, arrays):
+    del arrays[sorted(n for n in arrays if n.startswith("weights/"))[-1]]
+
+
+@pytest.mark.parametrize("change", [swap_gates, extra, unused, unknown_layer, huge_layer, missing])
+def test_contents_that_do_not_fit_are_refused(change, tmp_path):
+    path = tmp_path / "m.rnnf"
+    made().save(path)
+    rewritten(path, change)
+    with pytest.raises(FormatError, match="m.rnnf"):
+        rnnfast.load(path)
+
+
+def test_the_file_is_a_zip_of_json_and_npy(tmp_path):
+    path = tmp_path / "m.rnnf"
+    made().save(path)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        assert {name.rsplit(".", 1)[-1] for name in names} == {"json", "npy"}
+        assert json.loads(archive.read("config.json"))
+        assert all(np.load(archive.open(name), allow_pickle=False) is not None for name in names if name.endswith(".npy"))
+
+
+def test_weights_alone(tmp_path):
+    model, other = made(), made()
+    fit(model, 0, 1)
+    model.save_weights(tmp_path / "w.rnnf")
+    other.load_weights(tmp_path / "w.rnnf")
+    assert np.array_equal(other.predict(X), model.predict(X))
+    with pytest.raises(ValueError, match="weights must be"):
+        Sequential([Input((None, 5)), layers.GRU(7)]).load_weights(tmp_path / "w.rnnf")

@@ -1,0 +1,94 @@
+"""A guest in somebody's process: forks, threads, other runtimes, the floating-point mode, what an import brings."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import rnnfast
+from rnnfast import Input, Sequential, layers
+from tests import peers
+
+
+@pytest.fixture
+def two_threads():
+    kept = rnnfast.get_num_threads()
+    rnnfast.set_num_threads(2)
+    yield
+    rnnfast.set_num_threads(kept)
+
+
+@pytest.fixture
+def model(rng):
+    made = Sequential([Input((None, 32)), layers.LSTM(96, return_sequences=True), layers.Dense(3)])
+    made.set_weights([rng.normal(0, 0.2, w.shape) for w in made.get_weights()])
+    made.compile("adam", "mse")
+    return made
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(16, 40, 32)).astype(np.float32)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_child_gives_the_same_bits_and_does_not_hang(model, x, two_threads):
+    expected = model.predict_on_batch(x)
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(model.predict_on_batch(x), expected)
+        model.train_on_batch(x, expected)
+        os._exit(0 if same and rnnfast.get_num_threads() == 1 else 1)
+    waiter = threading.Timer(60, os.kill, (child, 9))
+    waiter.start()
+    _, status = os.waitpid(child, 0)
+    waiter.cancel()
+    assert status == 0
+    assert np.array_equal(model.predict_on_batch(x), expected)
+
+
+def test_many_python_threads_share_a_model(model, x, two_threads):
+    expected = model.predict_on_batch(x)
+    wrong = []
+
+    def work(rows):
+        for _ in range(10):
+            if not np.array_equal(model.predict_on_batch(x[:rows]), expected[:rows]):
+                wrong.append(rows)
+
+    workers = [threading.Thread(target=work, args=(rows,)) for rows in (16, 16, 5, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+def test_subnormals_of_the_caller_survive(model, x, two_threads):
+    tiny = np.float32(1e-40)
+    for run in (lambda: model.predict_on_batch(x), lambda: model.train_on_batch(x, model.predict_on_batch(x))):
+        run()
+        assert np.float32(tiny * np.float32(0.5)) > 0
+        assert np.all(np.full(100, tiny) * np.float32(0.5) > 0)
+
+
+def test_torch_in_the_same_process(model, x, two_threads):
+    torch = peers.require("torch")
+    torch.set_num_threads(2)
+    a = torch.ones(300, 300)
+    expected, product = model.predict_on_batch(x), (a @ a).numpy()
+    for _ in range(20):
+        assert np.array_equal((a @ a).numpy(), product)
+        assert np.array_equal(model.predict_on_batch(x), expected)
+
+
+def test_import_brings_numpy_alone():
+    code = "import sys, numpy; before = set(sys.modules); import rnnfast; print(*{name.split('.')[0] for name in set(sys.modules) - before})"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    foreign = {name for name in names if name not in sys.stdlib_module_names and not name.startswith(("rnnfast", "_cython", "cython_runtime"))}
+    assert foreign <= {"numpy"}
+    assert not {"argparse", "multiprocessing", "asyncio", "unittest", "http"} & set(names)
