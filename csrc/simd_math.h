@@ -55,7 +55,7 @@ INLINE vec V(exp)(vec x) {
 /* exp(x) for x <= 0, flushed to 0 where the result is not a normal number. Max error: 2 ULP. */
 INLINE vec V(exp_nonpositive)(vec x) {
     vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), x), &n), scale = V(exp2_integer)(n);
-    return vfma(V(expm1_core)(r), scale, scale);
+    return (V(expm1_core)(r) + 1) * scale; /* not p * scale + scale, whose product may be flushed where there is no fused multiply-add */
 }
 
 /* 1 / (1 + exp(-x)). Max error: 4 ULP. No overflow: exp is taken of -|x| only. */

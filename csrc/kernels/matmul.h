@@ -21,14 +21,14 @@ static void V(matmul_panels)(const rnnf_matmul *g, const int np, const int nv, i
                                .w_k = nv * LANES,
                                .init = g->bias ? (const real *)g->bias + column : 0};
     for (int64_t r = r0; r < r1;) {
-        const int mr = V(next_share)(r1 - r, ROWS_MOST(nv));
+        const int64_t n = V(next_share)(r1 - r, ROWS_RUN);
         V(tile_args) t = base;
-        vec product[ROW_PANELS * 4];
+        vec product[ROWS_RUN * 4];
         t.a = (const real *)g->a + r * g->a_row;
         if (np > 1) V(row_product)(t, np, nv, product);
-        else V(tiles)[nv - 1][mr - 1](&t, product);
-        for (int m = 0; m < mr; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * np * nv, np * nv, g->cols - column);
-        r += mr;
+        else V(rows_product)(t, nv, n, product);
+        for (int64_t m = 0; m < n; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * np * nv, np * nv, g->cols - column);
+        r += n;
     }
 }
 
@@ -57,7 +57,7 @@ static void V(outer_panels)(const rnnf_outer *g, const int np, int64_t rows, int
         vec product[TILE_VECTORS];
         t.a_k = V(next_share)(g->k - k, most);
         t.a = (const real *)g->scratch + k * rows;
-        (np > 1 ? V(tiles_single)[np - 1] : V(tiles)[nv - 1])[t.a_k - 1](&t, product);
+        (np > 1 ? V(tiles_single)[np - 1] : V(tiles)[nv - 1])[t.a_k - 1](&t, 1, product);
         for (int i = 0; i < np * nv; i++) {
             const int64_t p = panel + (np > 1 ? i : 0), v = np > 1 ? 0 : i;
             const int64_t left = g->gated ? g->cols - p * LANES : g->cols - (p * nv + v) * LANES;

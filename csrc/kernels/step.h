@@ -47,14 +47,14 @@ INLINE void V(step_output)(const rnnf_step *k, const V(phase_shape) c, V(output_
 }
 
 /* The product where every gate has an operand of its own (recurrent dropout): a tile a gate. */
-static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int mr, int nv, vec *product) {
+static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int64_t mr, int nv, vec *product) {
     for (int v = 0; v < nv; v++) {
         V(tile_args) one = t;
-        vec column[8];
+        vec column[ROWS_RUN];
         one.a += v * k->a_gate;
         one.w += v * LANES;
         if (one.init) one.init += v * LANES;
-        V(tiles)[0][mr - 1](&one, column);
+        V(rows_product)(one, 1, mr, column);
         for (int m = 0; m < mr; m++) product[m * nv + v] = column[m];
     }
 }
@@ -74,19 +74,19 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
          .w_k = nv * LANES,
          .init = k->bias ? (const real *)k->bias + first * LANES : 0};
     for (int64_t r = 0; r < rows;) {
-        const int mr = V(next_share)(rows - r, ROWS_MOST(nv));
-        vec product[ROW_PANELS * 4], mid[ROW_PANELS * 4][2];
+        const int64_t n = V(next_share)(rows - r, ROWS_RUN);
+        vec product[ROWS_RUN * 4], mid[ROWS_RUN * 4][2];
         t.a = (const real *)k->a + r * k->a_row;
-        if (k->a_gate) V(gated_product)(given, t, mr, nv, product);
+        if (k->a_gate) V(gated_product)(given, t, n, nv, product);
         else if (np > 1) V(row_product)(t, np, nv, product);
-        else V(tiles)[nv - 1][mr - 1](&t, product);
+        else V(rows_product)(t, nv, n, product);
         int i = 0;
-        for (int m = 0; m < mr; m++)
+        for (int64_t m = 0; m < n; m++)
             for (int u = 0; u < units; u++, i++) V(step_gates)(k, c, gates, act, gate, r + m, panel + u, product + i * c.nv, mid[i]);
         i = 0;
-        for (int m = 0; m < mr; m++)
+        for (int64_t m = 0; m < n; m++)
             for (int u = 0; u < units; u++, i++) V(step_output)(k, c, output, act, r + m, panel + u, mid[i]);
-        r += mr;
+        r += n;
     }
 }
 
@@ -133,15 +133,15 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
              .w_panel = unit_panels * block * nv * LANES,
              .w_k = nv * LANES};
         for (int64_t r = 0; r < rows;) {
-            const int mr = V(next_share)(rows - r, ROWS_MOST(nv));
-            vec product[ROW_PANELS * 4];
+            const int64_t n = V(next_share)(rows - r, ROWS_RUN);
+            vec product[ROWS_RUN * 4];
             t.a = (const real *)k->dg_next + r * t.a_row;
             if (np > 1) V(row_product)(t, np, nv, product);
-            else V(tiles)[nv - 1][mr - 1](&t, product);
+            else V(rows_product)(t, nv, n, product);
             const vec *own = product;
-            for (int m = 0; m < mr; m++)
+            for (int64_t m = 0; m < n; m++)
                 for (int u = 0; u < np * nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);
-            r += mr;
+            r += n;
         }
         p += np * nv;
     }

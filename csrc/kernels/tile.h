@@ -12,16 +12,16 @@
 #define ROWS_MOST(nv) (TILE_VECTORS / (nv) < 8 ? TILE_VECTORS / (nv) : 8)
 
 typedef struct {
-    const real *a; /* row m's k-th value: a[m a_row + k a_k], in blocks of `block` values of k, block_stride apart */
-    int64_t a_row, a_k, blocks, block, block_stride;
+    const real *a; /* row m's k-th value: a[m a_row + k a_k], in blocks of `block` values of k, block_stride apart; the next tile's rows start a_next later */
+    int64_t a_row, a_next, a_k, blocks, block, block_stride;
     const real *w; /* vector v of panel q at k: w + q w_panel + k w_k + v V */
     int64_t w_panel, w_k;
     const real *init; /* np nv vectors, or NULL for zero */
 } V(tile_args);
 
-typedef void (*V(tile_fn))(const V(tile_args) *, vec *product);
+typedef void (*V(tile_fn))(const V(tile_args) *, int64_t tiles, vec *product);
 
-INLINE void V(tile)(const V(tile_args) * t, const int mr, const int np, const int nv, vec *product) {
+INLINE void V(tile)(const V(tile_args) * t, const real *from, const int mr, const int np, const int nv, vec *product) {
     const int nw = np * nv;
     const int64_t a_row = t->a_row, a_k = t->a_k, w_panel = t->w_panel, w_k = t->w_k;
     const real *w = t->w;
@@ -29,8 +29,8 @@ INLINE void V(tile)(const V(tile_args) * t, const int mr, const int np, const in
     UNROLL
     for (int i = 0; i < mr * nw; i++) acc[i] = t->init ? vload(t->init + i % nw * LANES) : vset(0);
     for (int64_t b = 0; b < t->blocks; b++) {
-        const real *a = t->a + b * t->block_stride;
-        for (int64_t k = 0; k < t->block; k++, a += a_k, w += w_k) {
+        const real *a = from + b * t->block_stride;
+_Pragma("GCC unroll 4") for (int64_t k = 0; k < t->block; k++, a += a_k, w += w_k) {
             if (mr <= nw && mr > 1) { /* hold the rows' values, stream the vectors: mr + 1 registers beside acc */
                 vec x[8];
                 UNROLL
@@ -60,7 +60,10 @@ INLINE void V(tile)(const V(tile_args) * t, const int mr, const int np, const in
 
 /* clang-format off */
 #define TILE(mr, np, nv) \
-    static void V(tile_##mr##x##np##x##nv)(const V(tile_args) * t, vec *product) { V(tile)(t, mr, np, nv, product); }
+    static void V(tile_##mr##x##np##x##nv)(const V(tile_args) * t, int64_t tiles, vec *product) { \
+        const real *a = t->a; \
+        for (int64_t i = 0; i < tiles; i++, a += t->a_next, product += mr * np * nv) V(tile)(t, a, mr, np, nv, product); \
+    }
 TILE(1, 1, 1) TILE(2, 1, 1) TILE(3, 1, 1) TILE(4, 1, 1) TILE(5, 1, 1) TILE(6, 1, 1) TILE(7, 1, 1) TILE(8, 1, 1)
 TILE(1, 1, 2) TILE(2, 1, 2) TILE(3, 1, 2) TILE(4, 1, 2) TILE(5, 1, 2) TILE(6, 1, 2)
 TILE(1, 1, 3) TILE(2, 1, 3) TILE(3, 1, 3) TILE(4, 1, 3)
@@ -109,12 +112,28 @@ INLINE int V(next_share)(int64_t left, int64_t most) {
     return (int)((left + 1) / 2);
 }
 
+/* Products of up to ROWS_RUN rows are kept before their equations are computed. */
+#define ROWS_RUN 24
+
+/* Rows [0, rows) against one panel of nv vectors: product[row][v]. */
+INLINE void V(rows_product)(V(tile_args) t, int nv, int64_t rows, vec *product) {
+    const int64_t most = ROWS_MOST(nv);
+    while (rows > 0) {
+        const int64_t mr = V(next_share)(rows, most), tiles = rows >= 2 * most ? rows / most - 1 : 1;
+        t.a_next = mr * t.a_row;
+        V(tiles)[nv - 1][mr - 1](&t, tiles, product);
+        t.a += tiles * t.a_next;
+        product += tiles * mr * nv;
+        rows -= tiles * mr;
+    }
+}
+
 /* A row alone against np <= ROW_PANELS panels of nv vectors. */
 #define ROW_PANELS 8
 INLINE void V(row_product)(V(tile_args) t, int np, int nv, vec *product) {
     for (int q = 0; q < np;) {
         const int n = V(next_share)(np - q, BESIDE_MOST(nv));
-        V(tiles_beside)[nv - 1][n - 1](&t, product + q * nv);
+        V(tiles_beside)[nv - 1][n - 1](&t, 1, product + q * nv);
         t.w += n * t.w_panel;
         if (t.init) t.init += n * nv * LANES;
         q += n;

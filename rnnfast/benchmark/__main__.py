@@ -64,7 +64,8 @@ class Worker:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
+        with self.process:
+            pass  # waits and closes the pipes
 
 
 @contextmanager

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from rnnfast.plan import Builder, Tensor, Variable
 
 _counts: Counter[str] = Counter()
 REGISTRY: dict[str, type[Layer]] = {}
+_given: ContextVar[list[np.ndarray] | None] = ContextVar("given weights", default=None)
 
 
 def register(cls: type[Layer]) -> type[Layer]:
@@ -31,6 +35,23 @@ def unique_name(prefix: str) -> str:
 
 def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower().replace("1_d", "1d")
+
+
+@contextmanager
+def given_weights(arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Weights that are made inside take these values in turn instead of drawing their own, so that a saved model's sizes are checked before memory is taken.
+
+    Yields
+    ------
+    list of ndarray
+        Those not taken yet.
+    """
+    left = list(arrays)
+    token = _given.set(left)
+    try:
+        yield left
+    finally:
+        _given.reset(token)
 
 
 class Layer:
@@ -78,7 +99,13 @@ class Layer:
 
     def add_weight(self, shape: tuple[int, ...], name: str, initializer: Any = None, regularizer: Any = None, constraint: Any = None) -> Variable:
         """Make one variable."""
-        value = initializers.get(initializer or "glorot_uniform")(shape, dtype=self.dtype)
+        given = _given.get()
+        if given is None:
+            value = initializers.get(initializer or "glorot_uniform")(shape, dtype=self.dtype)
+        else:
+            value = np.asarray(given.pop(0) if given else (), self.dtype)
+            if value.shape != tuple(shape):
+                raise ShapeError(f"{type(self).__name__} '{self.name}': weight '{name}' must have shape {tuple(shape)}, the file has {value.shape}.")
         variable = Variable(value, name, self._trainable, initializer=initializer, regularizer=regularizers.get(regularizer), constraint=constraints.get(constraint))
         variable.path = f"{self.name}/{name}"
         self.weights.append(variable)

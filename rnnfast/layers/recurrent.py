@@ -206,12 +206,16 @@ class LSTM(Gated):
         super().__init__(units, **kwargs)
         self.unit_forget_bias = bool(unit_forget_bias)
 
-    def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
-        super().create_weights(input_shape)
-        if self.bias is not None and self.unit_forget_bias:
-            start = self.bias.numpy()
-            start[self.units : 2 * self.units] = 1
-            self.bias.assign(start)
+    def _roles(self, role: str) -> dict[str, Any]:
+        roles = super()._roles(role)
+        if role == "bias" and self.unit_forget_bias:
+            roles["initializer"] = self._forget_bias
+        return roles
+
+    def _forget_bias(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        start: np.ndarray = initializers.get(self.bias_initializer)(shape, dtype=dtype)
+        start[self.units : 2 * self.units] = 1
+        return start
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"unit_forget_bias": self.unit_forget_bias}

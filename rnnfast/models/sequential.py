@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError
 from rnnfast.layers import InputLayer, Layer, deserialize, serialize
-from rnnfast.layers.base import unique_name
+from rnnfast.layers.base import given_weights, unique_name
 from rnnfast.layers.runner import Runner
 from rnnfast.models import saving
 from rnnfast.models.steps import Steps
@@ -283,8 +283,10 @@ class Sequential(Trainer):
     @classmethod
     def _from_archive(cls, path: Any, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Sequential:
         try:
-            model = cls.from_config(config["config"])
-            model.set_weights([arrays.pop(name) for name in sorted(arrays) if name.startswith("weights/")])
+            with given_weights([arrays.pop(name) for name in sorted(arrays) if name.startswith("weights/")]) as left:
+                model = cls.from_config(config["config"])
+            if left:
+                raise ValueError(f"{len(left)} weights are left over")
             for seeds, state in zip(model._seeds(), config["seeds"], strict=True):
                 seeds.set_state(tuple(state))
             model.set_random_state(tuple(config["shuffle"]) if config.get("shuffle") else None)
@@ -294,11 +296,11 @@ class Sequential(Trainer):
                 names = [f"optimizer/{name}" for name in model.optimizer.slot_names]
                 model.__dict__["_saved_slots"] = [arrays.pop(name) for name in names if name in arrays]
             x, expected = arrays.pop("selftest/input"), arrays.pop("selftest/output")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            found = _first(model.runner().predict(x))
+        except (KeyError, TypeError, ValueError, AttributeError, MemoryError, OverflowError) as error:
             raise FormatError(f"{path}: config.json does not describe a model: {error}") from error
         if arrays:
             raise FormatError(f"{path}: members without a use: {sorted(arrays)}.")
-        found = _first(model.runner().predict(x))
         model.reset_states()
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
             raise FormatError(f"{path}: self-test failed: the model does not reproduce the outputs it was saved with.")

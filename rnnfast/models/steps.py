@@ -155,7 +155,9 @@ class Steps:
                 runner.params.pack(bound.program.team_size)
             runner.refresh(bound, steps)
             source = bound.extra["y"].rows.source
-            bound.extra["weight"][: len(source)] = np.broadcast_to(coefficients, shape[:-1]).reshape(-1)[source]
+            if coefficients.size > 1:
+                coefficients = np.broadcast_to(coefficients, shape[:-1]).reshape(-1)[source]
+            bound.extra["weight"][: len(source)] = coefficients.reshape(-1)
             bound.extra["target"].point(target.ctypes.data, bound.extra["columns"])
             runner.connect(bound, x, outputs)
             bound.program.run()
