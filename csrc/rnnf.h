@@ -56,6 +56,7 @@ typedef struct {
     void *tape; /* [panel][row][slots][V], saved for backward; NULL in inference */
     int64_t tape_panel;
     int act, recurrent_act;
+    int backwards; /* walk over the panels from the last to the first */
 } rnnf_step;
 
 /* One step of a cell's backward: d state = carry + dy + dg_next . R^T, then the cell's backward, which turns the tape's slots into gate gradients. */
@@ -72,6 +73,7 @@ typedef struct {
     int64_t h_row;
     const void *product_mask; /* [rows, H padded], row stride h_row; the product is multiplied by it; may be NULL */
     int act, recurrent_act;
+    int backwards;
 } rnnf_step_back;
 
 typedef void (*rnnf_step_fn)(const rnnf_step *, int64_t rows, int64_t p0, int64_t p1);
@@ -99,7 +101,7 @@ enum {
 };
 
 /* Row-wise functions of Dense and Activation, beside the element-wise list. */
-enum { ROW_softmax = ACT_COUNT, ROW_log_softmax, ROW_COUNT };
+enum { ROW_softmax = ACT_COUNT, ROW_log_softmax, ROW_sparsemax, ROW_COUNT };
 
 enum {
     LOSS_mse,

@@ -33,6 +33,7 @@ class Activation:
         return f"<activation {self.name}>"
 
 
+_ROWS = _engine.ACTIVATIONS[_engine.ACTIVATIONS.index("softmax") :]
 _ALL = {name: Activation(name) for name in _engine.ACTIVATIONS}
 globals().update(_ALL)
 __all__ = ["Activation", "get", "name_of", *_ALL]
@@ -52,7 +53,7 @@ def name_of(owner: str, argument: str, identifier: Any) -> str:
 def of_units(owner: str, argument: str, identifier: Any) -> str:
     """As name_of, for a recurrent layer, whose activations work on each unit by itself."""
     name = name_of(owner, argument, identifier)
-    if name in ("softmax", "log_softmax"):
+    if name in _ROWS:
         raise ValueError(f"{owner}: {argument} must work on each unit by itself, got {name!r}, which works on rows. Use it in a layer behind this one.")
     return name
 

@@ -80,6 +80,8 @@ PLAIN: dict[str, Spec] = {
     "Dense": ("Dense", {"units": 5}),
     "Dense-tanh-no-bias": ("Dense", {"units": 3, "activation": "tanh", "use_bias": False}),
     "Dense-softmax": ("Dense", {"units": 4, "activation": "softmax"}),
+    "Dense-sparsemax": ("Dense", {"units": 4, "activation": "sparsemax"}),
+    "Activation-sparsemax": ("Activation", {"activation": "sparsemax"}),
     "Activation": ("Activation", {"activation": "selu"}),
     "Dropout": ("Dropout", {"rate": 0.4}),
     "SpatialDropout1D": ("SpatialDropout1D", {"rate": 0.4}),
@@ -312,4 +314,4 @@ def assert_close(got: dict[str, Any], want: dict[str, Any], forward: float, back
 
 
 # All activations that work on each unit by itself; softmax in a recurrent layer is refused.
-UNIT_ACTIVATIONS = sorted((set(rnnfast._engine.ACTIVATIONS) | {"swish", "hard_swish"}) - {"softmax", "log_softmax"})
+UNIT_ACTIVATIONS = sorted((set(rnnfast._engine.ACTIVATIONS) | {"swish", "hard_swish"}) - {"softmax", "log_softmax", "sparsemax"})

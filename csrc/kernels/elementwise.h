@@ -33,12 +33,30 @@ static double V(penalize)(const void *w_, void *g_, double l1, double l2, int64_
     return sum;
 }
 
+/* sparsemax (Martins and Astudillo 2016): y = max(x - tau, 0) of sum 1. tau by shrinking the support until it stays (Michelot 1986). y may equal x. */
+static void V(sparsemax_row)(const real *x, real *y, int64_t cols) {
+    double tau = -INFINITY;
+    for (int64_t inside = -1, count = 0; count != inside;) {
+        double sum = 0;
+        inside = count;
+        count = 0;
+        for (int64_t i = 0; i < cols; i++)
+            if (x[i] > tau) sum += x[i], count++;
+        tau = count ? (sum - 1) / (double)count : NAN;
+    }
+    for (int64_t i = 0; i < cols; i++) y[i] = (real)(x[i] < tau ? 0 : x[i] - tau);
+}
+
 /* softmax: y = exp(x - max) / sum; log_softmax: y = x - max - log(sum). y may equal x. */
 static void V(row_activate)(int act, const void *x_, void *y_, int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; r++) {
         const real *x = (const real *)x_ + r * cols;
         real *y = (real *)y_ + r * cols, most = x[0];
         double sum = 0;
+        if (act == ROW_sparsemax) {
+            V(sparsemax_row)(x, y, cols);
+            continue;
+        }
         for (int64_t i = 1; i < cols; i++) most = x[i] > most || x[i] != x[i] ? x[i] : most;
         for (int64_t i = 0; i < cols; i += LANES) {
             const int64_t n = cols - i < LANES ? cols - i : LANES;
@@ -51,12 +69,19 @@ static void V(row_activate)(int act, const void *x_, void *y_, int64_t rows, int
     }
 }
 
-/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - exp(y) sum(dy). dx may equal dy. */
+/* softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - exp(y) sum(dy); sparsemax: dx = dy - mean(dy) where y > 0. dx may equal dy. */
 static void V(row_derivative)(int act, const void *y_, const void *dy_, void *dx_, int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; r++) {
         const real *y = (const real *)y_ + r * cols, *dy = (const real *)dy_ + r * cols;
         real *dx = (real *)dx_ + r * cols;
         double sum = 0;
+        if (act == ROW_sparsemax) {
+            int64_t inside = 0;
+            for (int64_t i = 0; i < cols; i++)
+                if (y[i] > 0) sum += dy[i], inside++;
+            for (int64_t i = 0; i < cols; i++) dx[i] = y[i] > 0 ? (real)(dy[i] - sum / (double)inside) : 0;
+            continue;
+        }
         for (int64_t i = 0; i < cols; i++) sum += (double)dy[i] * (act == ROW_softmax ? y[i] : 1);
         for (int64_t i = 0; i < cols; i++) dx[i] = act == ROW_softmax ? y[i] * (dy[i] - (real)sum) : dy[i] - (real)(exp(y[i]) * sum);
     }

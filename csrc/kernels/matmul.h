@@ -32,17 +32,19 @@ static void V(matmul_panels)(const rnnf_matmul *g, const int np, const int nv, i
     }
 }
 
-/* Rows in runs whose A fits half of a 256 KB cache, panels inside a run: a panel's slice stays in L1 over the run's row blocks. */
+#define RUN_VALUES (1 << 20) /* of A: a part of the L3 cache */
+
+/* Rows in runs, panels inside a run: each part of a panel is read from memory once a run, A once a panel from the caches. */
 static void V(matmul)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {
-    const int64_t depth = g->blocks * g->block, run = 32768 / (depth + 1) < 24 ? 24 : 32768 / (depth + 1);
-    for (int64_t r = r0; r < r1; r += run) {
-        const int64_t end = r + run < r1 ? r + run : r1;
+    for (int64_t r = r0; r < r1;) {
+        const int64_t end = r + V(next_share)(r1 - r, RUN_VALUES / (g->blocks * g->block + 1) + ROWS_RUN);
         for (int64_t p = p0; p < p1;) {
             const int64_t vectors = (g->cols - p * g->nv * LANES + LANES - 1) / LANES, whole = vectors / g->nv < p1 - p ? vectors / g->nv : p1 - p;
             const int nv = (int)(vectors < g->nv ? vectors : g->nv), np = r1 - r0 == 1 && whole > 1 ? V(next_share)(whole, ROW_PANELS) : 1;
             V(matmul_panels)(g, np, nv, r, end, p);
             p += np;
         }
+        r = end;
     }
 }
 

@@ -60,7 +60,8 @@ static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int64_t mr, int
 }
 
 /* All rows of np panels of nv vectors; a panel of a one-gate product holds nv unit panels, of any other one. */
-INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int np, int nv, int64_t rows, int64_t panel) {
+INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int np, int nv,
+                           int64_t rows, int64_t panel) {
     const rnnf_step own_copy = *given, *k = &own_copy; /* which no store can alter: its fields stay in registers */
     const int units = np * nv / c.nv;
     const int64_t depth = k->units, first = panel * c.nv;
@@ -90,13 +91,11 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
     }
 }
 
-INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int64_t rows, int64_t p0, int64_t p1) {
-    for (int64_t p = p0; p < p1;) {
-        const int nv = c.nv > 1 ? c.nv : p1 - p < 4 ? (int)(p1 - p) : 4, units = nv / c.nv;
-        const int np = rows == 1 && !k->a_gate ? V(next_share)((p1 - p) / units, ROW_PANELS) : 1;
-        V(step_panels)(k, c, gates, output, act, gate, np, nv, rows, p);
-        p += np * units;
-    }
+INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int64_t rows, int64_t p0,
+                    int64_t p1) {
+    V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, rows == 1 && !k->a_gate ? ROW_PANELS : 1, k->backwards);
+    int64_t p;
+    for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units * c.nv, rows, p);
 }
 
 /* The cell's backward for one row and one unit panel. */
@@ -118,33 +117,36 @@ INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V
     if (c.reads) vstore(carry + k->carry_state, ds[1]);
 }
 
+INLINE void V(step_back_panels)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int np, int nv,
+                                int64_t rows, int64_t p) {
+    const int64_t unit_panels = (k->units + LANES - 1) / LANES, block = c.nv * LANES;
+    V(tile_args)
+    t = {.a_row = c.slots * LANES,
+         .a_k = 1,
+         .blocks = k->dg_next ? unit_panels : 0,
+         .block = block,
+         .block_stride = k->tape_panel,
+         .w = (const real *)k->panels + p * unit_panels * block * LANES,
+         .w_panel = unit_panels * block * nv * LANES,
+         .w_k = nv * LANES};
+    for (int64_t r = 0; r < rows;) {
+        const int64_t n = V(next_share)(rows - r, ROWS_RUN);
+        vec product[ROWS_RUN * 4];
+        t.a = (const real *)k->dg_next + r * t.a_row;
+        if (np > 1) V(row_product)(t, np, nv, product);
+        else V(rows_product)(t, nv, n, product);
+        const vec *own = product;
+        for (int64_t m = 0; m < n; m++)
+            for (int u = 0; u < np * nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);
+        r += n;
+    }
+}
+
 INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t rows, int64_t p0,
                          int64_t p1) {
-    const int64_t unit_panels = (k->units + LANES - 1) / LANES, block = c.nv * LANES;
-    for (int64_t p = p0; p < p1;) {
-        const int nv = p1 - p < 4 ? (int)(p1 - p) : 4, np = rows == 1 ? V(next_share)((p1 - p) / nv, ROW_PANELS) : 1;
-        V(tile_args)
-        t = {.a_row = c.slots * LANES,
-             .a_k = 1,
-             .blocks = k->dg_next ? unit_panels : 0,
-             .block = block,
-             .block_stride = k->tape_panel,
-             .w = (const real *)k->panels + p * unit_panels * block * LANES,
-             .w_panel = unit_panels * block * nv * LANES,
-             .w_k = nv * LANES};
-        for (int64_t r = 0; r < rows;) {
-            const int64_t n = V(next_share)(rows - r, ROWS_RUN);
-            vec product[ROWS_RUN * 4];
-            t.a = (const real *)k->dg_next + r * t.a_row;
-            if (np > 1) V(row_product)(t, np, nv, product);
-            else V(rows_product)(t, nv, n, product);
-            const vec *own = product;
-            for (int64_t m = 0; m < n; m++)
-                for (int u = 0; u < np * nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);
-            r += n;
-        }
-        p += np * nv;
-    }
+    V(walk) walk = V(walk_over)(p0, p1, 4, rows == 1 ? ROW_PANELS : 1, k->backwards);
+    int64_t p;
+    for (int np, nv; (np = V(walk_on)(&walk, &p, &nv));) V(step_back_panels)(k, c, backward, act, gate, first, np, nv, rows, p);
 }
 
 /* The default activations are constants of their own instance; all others are looked up for each vector. */

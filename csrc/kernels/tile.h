@@ -17,6 +17,7 @@ typedef struct {
     const real *w; /* vector v of panel q at k: w + q w_panel + k w_k + v V */
     int64_t w_panel, w_k;
     const real *init; /* np nv vectors, or NULL for zero */
+    int resume;       /* go on from the sums in product instead */
 } V(tile_args);
 
 typedef void (*V(tile_fn))(const V(tile_args) *, int64_t tiles, vec *product);
@@ -27,10 +28,11 @@ INLINE void V(tile)(const V(tile_args) * t, const real *from, const int mr, cons
     const real *w = t->w;
     vec acc[TILE_VECTORS];
     UNROLL
-    for (int i = 0; i < mr * nw; i++) acc[i] = t->init ? vload(t->init + i % nw * LANES) : vset(0);
+    for (int i = 0; i < mr * nw; i++) acc[i] = t->resume ? product[i] : t->init ? vload(t->init + i % nw * LANES) : vset(0);
     for (int64_t b = 0; b < t->blocks; b++) {
         const real *a = from + b * t->block_stride;
-_Pragma("GCC unroll 4") for (int64_t k = 0; k < t->block; k++, a += a_k, w += w_k) {
+        _Pragma("GCC unroll 4") /* and so fewer mispredicted ends of short loops */
+            for (int64_t k = 0; k < t->block; k++, a += a_k, w += w_k) {
             if (mr <= nw && mr > 1) { /* hold the rows' values, stream the vectors: mr + 1 registers beside acc */
                 vec x[8];
                 UNROLL
@@ -115,8 +117,8 @@ INLINE int V(next_share)(int64_t left, int64_t most) {
 /* Products of up to ROWS_RUN rows are kept before their equations are computed. */
 #define ROWS_RUN 24
 
-/* Rows [0, rows) against one panel of nv vectors: product[row][v]. */
-INLINE void V(rows_product)(V(tile_args) t, int nv, int64_t rows, vec *product) {
+/* One part of the depth of rows_product. */
+INLINE void V(rows_pass)(V(tile_args) t, int nv, int64_t rows, vec *product) {
     const int64_t most = ROWS_MOST(nv);
     while (rows > 0) {
         const int64_t mr = V(next_share)(rows, most), tiles = rows >= 2 * most ? rows / most - 1 : 1;
@@ -126,6 +128,24 @@ INLINE void V(rows_product)(V(tile_args) t, int nv, int64_t rows, vec *product) 
         product += tiles * mr * nv;
         rows -= tiles * mr;
     }
+}
+
+/* Rows [0, rows) against one panel of nv vectors: product[row][v]. A panel that several tiles read is read in parts that stay in L1. */
+#define PART_BYTES 16384
+INLINE void V(rows_product)(V(tile_args) t, int nv, int64_t rows, vec *product) {
+    const int plain = t.blocks == 1;
+    int64_t *const count = plain ? &t.block : &t.blocks;
+    const int64_t total = *count, k_step = plain ? 1 : t.block, a_step = plain ? t.a_k : t.block_stride;
+    const int64_t part = PART_BYTES / (nv * VBYTES * k_step), most = rows <= ROWS_MOST(nv) || part < 1 ? total : part;
+    int64_t done = 0;
+    do { /* once even if there is no depth */
+        *count = total - done < most ? total - done : most;
+        V(rows_pass)(t, nv, rows, product);
+        t.a += *count * a_step;
+        t.w += *count * k_step * t.w_k;
+        t.resume = 1;
+        done += most;
+    } while (done < total);
 }
 
 /* A row alone against np <= ROW_PANELS panels of nv vectors. */
@@ -138,4 +158,30 @@ INLINE void V(row_product)(V(tile_args) t, int np, int nv, vec *product) {
         if (t.init) t.init += n * nv * LANES;
         q += n;
     }
+}
+
+/* A walk over unit panels [p0, p1), `wide` of them a whole panel of the kernel: the narrower rest, then up to `most` whole panels at a time. Walking from the
+ * other end every other step meets the part of a large kernel that is still in cache. */
+typedef struct {
+    int64_t p0, whole, left;
+    int wide, rest, most, backwards;
+} V(walk);
+
+INLINE V(walk) V(walk_over)(int64_t p0, int64_t p1, int wide, int most, int backwards) {
+    const int64_t left = (p1 - p0) / wide;
+    return (V(walk)){p0, left * wide, left, wide, (int)(p1 - p0 - left * wide), most, backwards};
+}
+
+/* The next np panels of `units` unit panels each, from unit panel *p on; 0 at the end. */
+INLINE int V(walk_on)(V(walk) * w, int64_t *p, int *units) {
+    *units = w->rest ? w->rest : w->wide;
+    if (w->rest) {
+        *p = w->p0 + w->whole;
+        w->rest = 0;
+        return 1;
+    }
+    const int np = V(next_share)(w->left, w->most);
+    *p = w->p0 + (w->backwards ? w->left - np : w->whole / w->wide - w->left) * w->wide;
+    w->left -= np;
+    return np;
 }

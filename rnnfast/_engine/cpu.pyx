@@ -13,9 +13,9 @@ from rnnfast.errors import UnsupportedISAError
 ACTIVATIONS = (
     "linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "softplus", "softsign", "elu", "selu", "celu", "exponential", "relu6", "leaky_relu", "hard_tanh",
     "hard_shrink", "soft_shrink", "squareplus", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "silu", "gelu", "mish", "tanh_shrink", "hard_silu",
-    "softmax", "log_softmax",
+    "softmax", "log_softmax", "sparsemax",
 )
-"""Names in the order of csrc/activations.def, then the two that work on rows."""
+"""Names in the order of csrc/activations.def, then those that work on rows."""
 assert ACTIVATIONS.index("softmax") == ACT_COUNT
 
 cdef int chosen = -1
@@ -73,7 +73,7 @@ def elementwise(str name, x):
     Parameters
     ----------
     name : str
-        One of `ACTIVATIONS`; softmax and log_softmax work along the last axis.
+        One of `ACTIVATIONS`; the last three work along the last axis.
     x : ndarray of float32 or float64, any shape
 
     Returns

@@ -47,7 +47,7 @@ cdef extern from "rnnf.h" nogil:
         int64_t y_row, units
         void *tape
         int64_t tape_panel
-        int act, recurrent_act
+        int act, recurrent_act, backwards
 
     ctypedef struct rnnf_step_back:
         const void *dg_next
@@ -61,7 +61,7 @@ cdef extern from "rnnf.h" nogil:
         const void *h
         int64_t h_row
         const void *product_mask
-        int act, recurrent_act
+        int act, recurrent_act, backwards
 
     ctypedef struct rnnf_phase:
         int product_gates, slot

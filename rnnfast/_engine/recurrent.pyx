@@ -239,6 +239,7 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
     cdef int64_t size = a.k.itemsize, first = own.r0 * a.padded * size
     for phase in range(a.cell.phases):
         s = &phases[phase]
+        s.backwards = t & 1
         s.h, s.x_gates = h + first, x_gates + own.r0 * a.x_gates.stride * size
         if phase == 0 and a.masks == NULL:
             s.a = s.h
@@ -331,7 +332,7 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
     cdef int64_t size = a.k.itemsize, rows = max(<int64_t>0, min(r1, own.r1) - max(r0, own.r0)), row = max(r0, own.r0)
     memset(&s, 0, sizeof(s))
     s.carry, s.carry_row, s.carry_state = a.carry.data + row * a.padded * size, a.padded, a.rows.batch * a.padded
-    s.tape_panel, s.units, s.act, s.recurrent_act, s.h_row = a.tape_panel, a.units, a.act, a.gate, a.padded
+    s.tape_panel, s.units, s.act, s.recurrent_act, s.h_row, s.backwards = a.tape_panel, a.units, a.act, a.gate, a.padded, t & 1
     if rows > 0:
         s.tape, s.h = tape_at(a, t, row, 0), at_step(a, a.h_tape, t, row)
         s.dy = at_step(a, a.dy, t, row) if a.dy != NULL else NULL

@@ -18,7 +18,7 @@ from rnnfast.errors import ShapeError
 from rnnfast.plan.params import Params, Variable
 from rnnfast.plan.plan import Plan
 
-ROW_ACTIVATIONS = ("softmax", "log_softmax")
+ROW_ACTIVATIONS = _engine.ACTIVATIONS[_engine.ACTIVATIONS.index("softmax") :]
 FIRST_KEEPING_INPUT = _engine.ACTIVATIONS.index("silu")
 
 
