@@ -76,12 +76,15 @@ def bidirectional_specs(units: int) -> Iterator[tuple[str, Spec]]:
     yield "Bidirectional-own-backward", ("Bidirectional", own)
 
 
+# Keras' sparsemax adds up all cumulative sums of the support instead of taking the last: compared with the oracle alone.
+UNLIKE_KERAS: dict[str, Spec] = {
+    "Dense-sparsemax": ("Dense", {"units": 4, "activation": "sparsemax"}),
+    "Activation-sparsemax": ("Activation", {"activation": "sparsemax"}),
+}
 PLAIN: dict[str, Spec] = {
     "Dense": ("Dense", {"units": 5}),
     "Dense-tanh-no-bias": ("Dense", {"units": 3, "activation": "tanh", "use_bias": False}),
     "Dense-softmax": ("Dense", {"units": 4, "activation": "softmax"}),
-    "Dense-sparsemax": ("Dense", {"units": 4, "activation": "sparsemax"}),
-    "Activation-sparsemax": ("Activation", {"activation": "sparsemax"}),
     "Activation": ("Activation", {"activation": "selu"}),
     "Dropout": ("Dropout", {"rate": 0.4}),
     "SpatialDropout1D": ("SpatialDropout1D", {"rate": 0.4}),

@@ -10,7 +10,7 @@ from tests import cases
 from tests.conftest import max_rel_error
 from tests.gradients import central_differences
 
-ALL = [*cases.recurrent_specs(3), *cases.bidirectional_specs(2), *cases.PLAIN.items(), *cases.STACKS.items()]
+ALL = [*cases.recurrent_specs(3), *cases.bidirectional_specs(2), *cases.PLAIN.items(), *cases.UNLIKE_KERAS.items(), *cases.STACKS.items()]
 SPECS = [pytest.param(spec, id=name) for name, spec in ALL]
 
 

@@ -8,7 +8,7 @@ import pytest
 import rnnfast
 from tests import cases, reference
 
-ALL = [*cases.recurrent_specs(9), *cases.bidirectional_specs(5), *cases.PLAIN.items(), *cases.STACKS.items()]
+ALL = [*cases.recurrent_specs(9), *cases.bidirectional_specs(5), *cases.PLAIN.items(), *cases.UNLIKE_KERAS.items(), *cases.STACKS.items()]
 SPECS = [pytest.param(spec, id=name) for name, spec in ALL]
 
 

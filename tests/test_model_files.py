@@ -98,7 +98,7 @@ def test_contents_that_do_not_fit_are_refused(change, tmp_path):
     path = tmp_path / "m.rnnf"
     made().save(path)
     rewritten(path, change)
-    with pytest.raises(FormatError, match="m.rnnf"):
+    with pytest.raises(FormatError, match=r"m\.rnnf"):
         rnnfast.load(path)
 
 

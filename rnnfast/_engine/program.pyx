@@ -198,13 +198,6 @@ cdef class Program:
         cdef const unsigned char[::1] source = array.view(np.uint8)
         memcpy(buffer.view.data, &source[0], source.shape[0])
 
-    def read(self, Buffer buffer, int count):
-        """A copy of the first bytes of a buffer."""
-        result = np.empty(count, np.uint8)
-        cdef unsigned char[::1] target = result
-        memcpy(&target[0], buffer.view.data, count)
-        return result
-
     def set_direct(self, Buffer source, Buffer target, tuple source_shape, tuple target_shape, str dtype):
         """Let `call` take an array of source_shape to a new one of target_shape."""
         self.source, self.target, self.direct = source, target, True

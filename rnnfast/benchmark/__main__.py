@@ -156,18 +156,23 @@ def summary(lines: list[dict[str, Any]]) -> list[str]:
 
 
 def plot(lines: list[dict[str, Any]], path: str) -> None:
-    """Ratios as bars, one a case."""
+    """Ratios as bars from 1 on, one a case."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     shown = [line for line in lines if line["ratio"]]
     figure = Figure(figsize=(9, 1 + 0.2 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    colors = ["tab:blue" if line["mode"] == "infer" else "tab:orange" for line in shown]
-    axes.barh([line["case"] for line in shown], [line["ratio"] for line in shown], color=colors)
+    colors = {"infer": "tab:blue", "train": "tab:orange"}
+    axes.barh([line["case"] for line in shown], [line["ratio"] - 1 for line in shown], left=1, color=[colors[line["mode"]] for line in shown])
+    axes.legend(handles=[Patch(color=colors["infer"], label="inference"), Patch(color=colors["train"], label="training step")], loc="lower right")
     axes.axvline(1, color="0.2", linewidth=1)
     axes.set(xscale="log", xlabel="best peer's time / rnnfast's time", title="Speed against the best of the other libraries")
+    axes.set_xticks(ticks := [0.5, 1, 2, 4, 8, 16], [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(min(0.8, 0.9 * min(line["ratio"] for line in shown)), 1.1 * max(2.0, *(line["ratio"] for line in shown)))
     axes.invert_yaxis()
     axes.margins(y=0.005)
     axes.tick_params(axis="y", labelsize=7)

@@ -213,7 +213,7 @@ class LSTM(Gated):
         return roles
 
     def _forget_bias(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        start: np.ndarray = initializers.get(self.bias_initializer)(shape, dtype=dtype)
+        start: np.ndarray = initializers.get(super()._roles("bias")["initializer"])(shape, dtype=dtype)
         start[self.units : 2 * self.units] = 1
         return start
 

@@ -26,6 +26,11 @@ def point(buffer: Buffer, tensor: Tensor, array: np.ndarray, strided: bool) -> N
         buffer.point(array.ctypes.data, tensor.width, 0)
 
 
+def ready(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The array as the engine reads it: of this type, contiguous, aligned. np.require is a microsecond slower where nothing is to be done."""
+    return array if array.dtype == dtype and array.flags.carray else np.require(array, dtype, ["C", "A"])
+
+
 @dataclass
 class Bound:
     """A compiled plan and its connections to the outside."""
@@ -86,7 +91,7 @@ class Runner:
             array = np.ascontiguousarray(array, dtype=np.int64)
             self.first.check_tokens(array)  # type: ignore[attr-defined]
             return array
-        return np.require(array, self.dtype, ["C", "A"])
+        return ready(array, self.dtype)
 
     def check_mask(self, x: np.ndarray, mask: Any, lengths: Any) -> np.ndarray | None:
         """The valid steps [B, T] as layers in front and the caller say, or None when all are."""
@@ -224,7 +229,7 @@ class Runner:
         for i, (state, n) in enumerate(zip(given, units, strict=True)):
             if np.shape(state) != (x.shape[0], n):
                 raise ShapeError(f"{type(layer).__name__} '{layer.name}': initial_state[{i}] must have shape {(x.shape[0], n)}, got {np.shape(state)}.")
-        return [np.require(np.asarray(state), self.dtype, ["C", "A"]) for state in given]
+        return [ready(np.asarray(state), self.dtype) for state in given]
 
     def execute(self, bound: Bound, x: np.ndarray, valid: np.ndarray | None, initial: list[np.ndarray], outputs: list[np.ndarray]) -> None:
         """One native call. Another thread in the same program waits."""
@@ -287,7 +292,7 @@ class Runner:
         given += list(dstates) if dstates is not None else [None] * states
         arrays = []
         for array, output in zip(given, outputs, strict=True):
-            full = np.zeros(output.shape, self.dtype) if array is None else np.require(np.asarray(array), self.dtype, ["C", "A"])
+            full = np.zeros(output.shape, self.dtype) if array is None else ready(np.asarray(array), self.dtype)
             if full.shape != output.shape:
                 raise ShapeError(f"{self.owner}: the gradient of an output must have its shape {output.shape}, got {full.shape}.")
             arrays.append(full)

@@ -5,7 +5,7 @@ Gradients flow by a tape of closures: `backward()` runs them in reverse. A tenso
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -129,7 +129,7 @@ class Builder:
         buffer = self.rows_buffer(name, rows, prod(features))
         return Tensor(rows, features, buffer, like.timed if timed is None else timed)
 
-    def op(self, name: str, rows: Rows | None, buffers: dict[str, Buffer | None], note: str = "", segments: Any = None, /, **numbers: Any) -> None:
+    def op(self, name: str, rows: Rows | None, buffers: Mapping[str, Buffer | None], note: str = "", segments: Any = None, /, **numbers: Any) -> None:
         given = {field: buffer for field, buffer in buffers.items() if buffer is not None}
         self.plan.ops.append(_engine.RowOp(name, self.dtype, rows, given, numbers, segments))
         self.plan.lines.append(f"{name:<16}{note}")

@@ -137,8 +137,8 @@ class Params:
 
     def current(self) -> bool:
         """Whether every variable is still a view of this vector and trains as it did."""
-        flags = [v.trainable for v in self.variables]
-        return all(v.params is self for v in self.variables) and flags == sorted(flags, reverse=True) and sum(flags) == self.trainable_count
+        count = self.trainable_count
+        return all(v.params is self and v.trainable is (i < count) for i, v in enumerate(self.variables))
 
     def gradient_of(self, variable: Variable) -> np.ndarray:
         size = int(np.prod(variable.shape, dtype=object))

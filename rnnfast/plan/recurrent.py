@@ -121,7 +121,7 @@ class _Layer:
         if len(self.phases) > 1:
             buffers["reset"] = b.buffer("reset h", self.batch * self.padded, self.padded)
         r = self.result
-        buffers |= {"y": r.sequence and r.sequence.buffer, "last": r.last and r.last.buffer}
+        buffers |= {"y": r.sequence.buffer if r.sequence else None, "last": r.last.buffer if r.last else None}
         buffers |= {f"state_out{i}": s.buffer for i, s in enumerate(r.states)} | {f"state_in{i}": s.buffer for i, s in enumerate(d.initial)}
         self.tape_panel = 0
         if b.gradients:
