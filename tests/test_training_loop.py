@@ -247,7 +247,15 @@ def test_hooks_run_in_order():
     ]
 
 
-def test_ctrl_c_ends_fit_after_the_batch(capsys):
+@pytest.fixture
+def keyboard():
+    """Python's own handler of Ctrl-C, which a process started in the background does not have."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
+
+
+def test_ctrl_c_ends_fit_after_the_batch(capsys, keyboard):
     model, recorder, ended = made(), Recorder(), []
 
     def press(batch, logs):
@@ -265,7 +273,7 @@ def test_ctrl_c_ends_fit_after_the_batch(capsys):
     fit(model, X, Y, epochs=1)
 
 
-def test_second_ctrl_c_does_not_wait():
+def test_second_ctrl_c_does_not_wait(keyboard):
     model = made()
 
     def press(batch, logs=None):
