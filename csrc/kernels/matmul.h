@@ -59,9 +59,9 @@ static void V(outer_panels)(const rnnf_outer *g, const int np, int64_t rows, int
         vec product[TILE_VECTORS];
         t.a_k = V(next_share)(g->k - k, most);
         t.a = (const real *)g->scratch + k * rows;
-        (np > 1 ? V(tiles_single)[np - 1] : V(tiles)[nv - 1])[t.a_k - 1](&t, 1, product);
+        (nv == 1 ? V(tiles_single)[np - 1] : V(tiles)[nv - 1])[t.a_k - 1](&t, 1, product);
         for (int i = 0; i < np * nv; i++) {
-            const int64_t p = panel + (np > 1 ? i : 0), v = np > 1 ? 0 : i;
+            const int64_t p = panel + (nv == 1 ? i : 0), v = nv == 1 ? 0 : i;
             const int64_t left = g->gated ? g->cols - p * LANES : g->cols - (p * nv + v) * LANES;
             real *c = (real *)g->c + k * g->c_row + p * g->c_panel + g->order[v] * g->c_vector;
             for (int m = 0; m < t.a_k && left > 0; m++, c += g->c_row) {

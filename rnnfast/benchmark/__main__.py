@@ -35,16 +35,16 @@ TOLERANCE = 1e-4
 class Worker:
     """A library with one thread setting, in a process that is stopped unless it is asked."""
 
-    def __init__(self, library: str, threads: int) -> None:
-        self.library, self.threads = library, threads
+    def __init__(self, name: str, threads: int) -> None:
+        self.name, self.threads = name, threads
         count = str(threads)
         environment = os.environ | {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "RNNFAST_NUM_THREADS": count, "TF_CPP_MIN_LOG_LEVEL": "3"}
         environment.setdefault("KERAS_BACKEND", "jax")
         if threads == 1:
             environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        command = [sys.executable, "-m", "rnnfast.benchmark.worker", library, count]
+        command = [sys.executable, "-m", "rnnfast.benchmark.worker", name, count]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-        if threads == 1 and hasattr(os, "sched_setaffinity") and library in ("jax", "keras"):
+        if threads == 1 and hasattr(os, "sched_setaffinity") and name in ("jax", "keras"):
             os.sched_setaffinity(self.process.pid, {min(os.sched_getaffinity(0))})
         self.process.send_signal(signal.SIGSTOP)
 
@@ -96,18 +96,18 @@ def prepare(workers: list[Worker], case: Case, index: int, folder: str) -> list[
     """The workers that run the case and agree with rnnfast's first."""
     ready, expected = [], None
     for i, worker in enumerate(workers):
-        if case.mode == "train" and worker.library in INFERENCE_ONLY:
+        if case.mode == "train" and worker.name in INFERENCE_ONLY:
             continue
         path = f"{folder}/{i}.npy"
         answer = worker.ask("prepare", index, path)
         if answer is not True:
-            print(f"  {worker.library} ({worker.threads} threads) left out: {answer['error']}", file=sys.stderr)
+            print(f"  {worker.name} ({worker.threads} threads) left out: {answer['error']}", file=sys.stderr)
             continue
         found = np.load(path)
         expected = found if expected is None else expected
         error = float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
         if not error <= TOLERANCE:
-            print(f"  {worker.library} ({worker.threads} threads) left out: differs by {error:.1e}", file=sys.stderr)
+            print(f"  {worker.name} ({worker.threads} threads) left out: differs by {error:.1e}", file=sys.stderr)
             continue
         ready.append(worker)
     return ready
@@ -120,7 +120,7 @@ def measure(workers: list[Worker], rounds: int, seconds: float) -> dict[str, flo
         for worker in workers:
             answer = worker.ask("time", seconds)
             if isinstance(answer, float):
-                times.setdefault((worker.library, worker.threads), []).append(answer)
+                times.setdefault((worker.name, worker.threads), []).append(answer)
     best: dict[str, float] = {}
     for (library, _), found in times.items():
         best[library] = min(best.get(library, float("inf")), median(found))

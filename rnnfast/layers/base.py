@@ -106,7 +106,7 @@ class Layer:
             value = np.asarray(given.pop(0) if given else (), self.dtype)
             if value.shape != tuple(shape):
                 raise ShapeError(f"{type(self).__name__} '{self.name}': weight '{name}' must have shape {tuple(shape)}, the file has {value.shape}.")
-        variable = Variable(value, name, self._trainable, initializer=initializer, regularizer=regularizers.get(regularizer), constraint=constraints.get(constraint))
+        variable = Variable(value, name, self._trainable, regularizer=regularizers.get(regularizer), constraint=constraints.get(constraint))
         variable.path = f"{self.name}/{name}"
         self.weights.append(variable)
         return variable
@@ -139,13 +139,7 @@ class Layer:
         """Set all weights from a list in the order of :meth:`get_weights`."""
         if not self.built:
             raise NotBuiltError(f"{type(self).__name__} '{self.name}': set_weights needs a built layer. Call build(input_shape) first.")
-        if len(weights) != len(self.weights):
-            raise ValueError(f"{type(self).__name__} '{self.name}': weights must be {len(self.weights)} arrays, got {len(weights)}.")
-        for variable, value in zip(self.weights, weights, strict=True):
-            if np.shape(value) != variable.shape:
-                raise ShapeError(f"{type(self).__name__} '{self.name}': weight '{variable.name}' must have shape {variable.shape}, got {np.shape(value)}.")
-        for variable, value in zip(self.weights, weights, strict=True):
-            variable.assign(value)
+        assign_all(f"{type(self).__name__} '{self.name}'", self.weights, weights)
 
     def count_params(self) -> int:
         """Number of weights."""
@@ -213,6 +207,17 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} '{self.name}'>"
+
+
+def assign_all(owner: str, variables: list[Variable], values: list[Any]) -> None:
+    """Set all variables, or none: numbers and shapes are checked first."""
+    if len(values) != len(variables):
+        raise ValueError(f"{owner}: weights must be {len(variables)} arrays, got {len(values)}.")
+    for variable, value in zip(variables, values, strict=True):
+        if np.shape(value) != variable.shape:
+            raise ShapeError(f"{owner}: weight '{variable.path}' must have shape {variable.shape}, got {np.shape(value)}.")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def serialize(layer: Layer) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast.errors import FormatError, NotBuiltError, ShapeError
+from rnnfast.errors import FormatError, NotBuiltError
 from rnnfast.layers import InputLayer, Layer, deserialize, serialize
-from rnnfast.layers.base import given_weights, unique_name
+from rnnfast.layers.base import assign_all, given_weights, unique_name
 from rnnfast.layers.runner import Runner
 from rnnfast.models import saving
 from rnnfast.models.steps import Steps
@@ -200,14 +200,7 @@ class Sequential(Trainer):
 
     def set_weights(self, weights: list[Any]) -> None:
         """Set all weights from a list in the order of :meth:`get_weights`."""
-        own = self.weights
-        if len(weights) != len(own):
-            raise ValueError(f"Sequential '{self.name}': weights must be {len(own)} arrays, got {len(weights)}.")
-        for v, value in zip(own, weights, strict=True):
-            if np.shape(value) != v.shape:
-                raise ShapeError(f"Sequential '{self.name}': weight '{v.path}' must have shape {v.shape}, got {np.shape(value)}.")
-        for v, value in zip(own, weights, strict=True):
-            v.assign(value)
+        assign_all(f"Sequential '{self.name}'", self.weights, weights)
 
     def count_params(self) -> int:
         """Number of weights."""

@@ -73,14 +73,14 @@ class Steps:
             raise ValueError(f"{self.runner.owner}: a model that is trained must have one output of shape (B, F) or (B, T, F), got {[t.shape for t in tensors]}.")
         y = b.packed(tensors[0])
         bound.outputs = [(b.output(y, "predictions"), y)] if self.predictions or not train else []
-        result = self._add_loss(b, bound, y, train)
+        self._add_loss(b, bound, y, train)
         if train:
             b.backward()
-            self._add_update(b, result)
+            self._add_update(b)
             b.plan.ops.insert(0, self.runner.params.pack_op())
             b.plan.lines.insert(0, "pack")
 
-    def _add_loss(self, b: Builder, bound: Bound, y: Tensor, train: bool) -> Buffer:
+    def _add_loss(self, b: Builder, bound: Bound, y: Tensor, train: bool) -> None:
         numbers = loss_numbers(self.loss)
         columns = 1 if LOSSES[numbers["loss"]] == "sparse_categorical_crossentropy" else y.width
         target = Buffer("target", 0, columns)
@@ -102,7 +102,6 @@ class Steps:
             step = self._penalty(b, v, gradient, result)
             b._tape.insert(0, step) if train else step()  # after every gradient is written
         bound.extra |= {"target": target, "columns": columns, "weight": weight, "value": value, "y": y, "even": False}
-        return result
 
     def _activity(self, b: Builder, x: Tensor, regularizer: Any, result: Buffer, train: bool) -> None:
         share = 1 / max(1, b.rows.batch)
@@ -116,7 +115,7 @@ class Steps:
         size = int(np.prod(v.shape, dtype=object))
         return lambda: b.op("penalty", None, buffers, v.path, n=size, parameter=(v.regularizer.l1, v.regularizer.l2))
 
-    def _add_update(self, b: Builder, result: Buffer) -> None:
+    def _add_update(self, b: Builder) -> None:
         params, optimizer = self.runner.params, self.optimizer
         gradient, values, scalars = Buffer("gradient", 0), params.buffer, Buffer("scalars", 0)
         gradient.point(params.grads.ctypes.data, 0)

@@ -22,13 +22,12 @@ class Variable:
     shape : tuple of int
     dtype : str
     trainable : bool
-    initializer, regularizer, constraint : object or None
+    regularizer, constraint : object or None
     """
 
     def __init__(self, value: np.ndarray, name: str, trainable: bool = True, **roles: Any) -> None:
         self.name = self.path = name
         self.trainable = trainable
-        self.initializer = roles.get("initializer")
         self.regularizer = roles.get("regularizer")
         self.constraint = roles.get("constraint")
         self.params: Params | None = None
