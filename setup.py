@@ -2,11 +2,13 @@
 
 import platform
 import sys
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 # No -ffast-math (it changes the whole process' floating-point mode) and no contraction (only explicit fused multiply-adds fuse).
 C_FLAGS = ["-O3", "-g0", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
@@ -15,6 +17,7 @@ ISA_FLAGS = {
     "x86_64": {"generic": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]},
     "aarch64": {"generic": [], "neon": []},
 }
+HEADERS = sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in (".h", ".def"))
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
 
@@ -24,9 +27,11 @@ class BuildEngine(build_ext):
     def build_extension(self, ext):
         if ext.name == "rnnfast._engine.cpu":
             for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": []}).items():
-                ext.extra_objects += self.compiler.compile(
-                    [f"csrc/isa/{isa}.c"], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=C_FLAGS + flags
-                )
+                source = f"csrc/isa/{isa}.c"
+                made = self.compiler.object_filenames([source], output_dir=self.build_temp)
+                if self.force or newer_group([source, *HEADERS], made[0]):
+                    self.compiler.compile([source], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=C_FLAGS + flags)
+                ext.extra_objects += made
         super().build_extension(ext)
 
 
@@ -39,6 +44,7 @@ def module(name, sources=(), openmp=False):
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*C_FLAGS, *flags, "-Wno-unused-function", "-Wno-maybe-uninitialized"],
         extra_link_args=flags,
+        depends=HEADERS,
     )
 
 
