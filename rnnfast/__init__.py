@@ -12,12 +12,15 @@ from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
 from rnnfast.layers import Input
-from rnnfast.models.sequential import Sequential, load
+from rnnfast.models.files import load
+from rnnfast.models.model import Model
+from rnnfast.models.sequential import Sequential
 
 __version__ = "0.1.0"
 __all__ = [
     "FormatError",
     "Input",
+    "Model",
     "NotBuiltError",
     "Sequential",
     "ShapeError",

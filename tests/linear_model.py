@@ -24,15 +24,15 @@ class LinearModel(Trainer):
     def _bool_mask(self, x, mask):
         return mask if mask is None or mask.ndim > 1 else np.arange(x.shape[1]) < mask[:, None]
 
-    def _output_mask(self, x, mask):
-        return self._bool_mask(x, mask)
+    def _output_mask(self):
+        return self.mask_seen
 
     def _predict_step(self, x, mask):
         return self._forward(x)
 
     def _test_step(self, x, y, sample_weight, mask):
-        p = self._forward(x)
-        return self.loss(y, p, sample_weight, self._bool_mask(x, mask)), p
+        p, self.mask_seen = self._forward(x), self._bool_mask(x, mask)
+        return self.loss(y, p, sample_weight, self.mask_seen), p
 
     def _train_step(self, x, y, sample_weight, mask):
         self.calls.append((x.copy(), y.copy(), sample_weight, mask))

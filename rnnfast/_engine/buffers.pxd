@@ -23,7 +23,9 @@ ctypedef void (*op_work)(void *op, rnnf_team *team, int member) noexcept nogil
 cdef class Rows:
     cdef rows_map map
     cdef readonly int64_t capacity
-    cdef bint hold
+    cdef public bint masked  # whether a call says which steps exist; otherwise all do
+    cdef public bint hold    # a masked step shows the step before it, not the pad
+    cdef Rows source_of      # the map that this one follows
     cdef int64_t[::1] tables
 
 cdef class Buffer:

@@ -22,7 +22,17 @@ cdef class Rows:
         self.map.source = self.map.order + batch
         self.map.shown = self.map.source + batch * time
         self.capacity = batch * time + batch
+        self.hold = True
         self.set_dense()
+
+    @property
+    def root(self):
+        """The map of an input, from which this one derives."""
+        return self if self.source_of is None else self.source_of.root
+
+    def follow(self, Rows parent):
+        """Derive from another map: masked as it is."""
+        self.source_of, self.masked, self.hold = parent, parent.masked, parent.hold
 
     @property
     def batch(self):
@@ -68,14 +78,12 @@ cdef class Rows:
         for b in range(m.batch):
             m.order[b] = b
 
-    def set_valid(self, const unsigned char[:, :] valid, bint hold):
-        """Steps exist where `valid`.
+    def set_valid(self, const unsigned char[:, :] valid):
+        """Steps exist where `valid`. With `hold` a masked step shows the last valid step before it; otherwise, and before the first valid step, the row's pad.
 
         Parameters
         ----------
         valid : uint8 array of shape (batch, time)
-        hold : bool
-            A masked step shows the last valid step before it; otherwise, and before the first valid step, it shows the row's pad.
         """
         cdef rows_map *m = &self.map
         cdef int64_t b, t, r, length, row, shown
@@ -83,7 +91,7 @@ cdef class Rows:
         cdef int64_t[::1] length_of = lengths.astype(np.int64)
         cdef int64_t[::1] sorted_rows = np.argsort(-lengths, kind="stable").astype(np.int64)
         cdef int64_t[::1] place = np.zeros(m.batch, np.int64)
-        m.dense, self.hold = 0, hold
+        m.dense = 0
         for t in range(m.time + 1):
             m.active[t] = 0
         for r in range(m.batch):
@@ -105,7 +113,7 @@ cdef class Rows:
                     m.shown[b * m.time + t] = row
                     shown = row
                     length += 1
-                elif hold and shown >= 0:
+                elif self.hold and shown >= 0:
                     m.shown[b * m.time + t] = shown
                 else:
                     m.shown[b * m.time + t] = m.count + place[b]
@@ -131,7 +139,8 @@ cdef class Rows:
         cdef unsigned char[:, ::1] flags = valid
         for i in range(m.count):
             flags[m.source[i] // m.time, m.time - 1 - m.source[i] % m.time] = 1
-        self.set_valid(valid, parent.hold)
+        self.hold = parent.hold
+        self.set_valid(valid)
 
     def set_parts_of(self, Rows parent):
         """Every packed row of the parent, pads too, is so many rows here."""

@@ -327,7 +327,7 @@ cdef void repeat_back(void *args, rnnf_team *team, int member) noexcept nogil:
 
 
 cdef void merge(void *args, rnnf_team *team, int member) noexcept nogil:
-    """y = x + kept (kind 0), x kept (1), (x + kept) / 2 (2), n features."""
+    """y = (x + p kept) q (kind 0; loss.parameter holds p, q) or x kept (1), n features."""
     cdef task *a = <task *>args
     cdef int64_t begin, end, n
     share(all_rows(a), team, member, 1, &begin, &end)
@@ -335,10 +335,9 @@ cdef void merge(void *args, rnnf_team *team, int member) noexcept nogil:
     if a.kind == 1:
         a.k.multiply(row_of(a, a.y, begin), row_of(a, a.x, begin), row_of(a, a.kept, begin), n)
         return
-    a.k.scale(row_of(a, a.y, begin), row_of(a, a.x, begin), 1.0, n)
-    a.k.add(row_of(a, a.y, begin), row_of(a, a.kept, begin), n)
-    if a.kind == 2:
-        a.k.scale(row_of(a, a.y, begin), row_of(a, a.y, begin), 0.5, n)
+    a.k.scale(row_of(a, a.y, begin), row_of(a, a.kept, begin), a.loss.parameter[0], n)
+    a.k.add(row_of(a, a.y, begin), row_of(a, a.x, begin), n)
+    a.k.scale(row_of(a, a.y, begin), row_of(a, a.y, begin), a.loss.parameter[1], n)
 
 
 cdef void merge_back(void *args, rnnf_team *team, int member) noexcept nogil:
@@ -351,8 +350,8 @@ cdef void merge_back(void *args, rnnf_team *team, int member) noexcept nogil:
         a.k.multiply(row_of(a, a.dx, begin), row_of(a, a.dy, begin), row_of(a, a.kept, begin), n)
         a.k.multiply(row_of(a, a.work, begin), row_of(a, a.dy, begin), row_of(a, a.x, begin), n)
     else:
-        a.k.scale(row_of(a, a.dx, begin), row_of(a, a.dy, begin), 0.5 if a.kind == 2 else 1.0, n)
-        a.k.scale(row_of(a, a.work, begin), row_of(a, a.dy, begin), 0.5 if a.kind == 2 else 1.0, n)
+        a.k.scale(row_of(a, a.dx, begin), row_of(a, a.dy, begin), a.loss.parameter[1], n)
+        a.k.scale(row_of(a, a.work, begin), row_of(a, a.dy, begin), a.loss.parameter[0] * a.loss.parameter[1], n)
 
 
 cdef void copy(void *args, rnnf_team *team, int member) noexcept nogil:

@@ -17,6 +17,7 @@ from rnnfast.layers.core import (
     Reshape,
     SpatialDropout1D,
 )
+from rnnfast.layers.merging import Add, Average, Concatenate, Multiply, Subtract
 from rnnfast.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnfast.layers.wrappers import Bidirectional, TimeDistributed
 
@@ -24,7 +25,10 @@ __all__ = [
     "GRU",
     "LSTM",
     "Activation",
+    "Add",
+    "Average",
     "Bidirectional",
+    "Concatenate",
     "Dense",
     "Dropout",
     "Embedding",
@@ -36,10 +40,12 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "Masking",
+    "Multiply",
     "RepeatVector",
     "Reshape",
     "SimpleRNN",
     "SpatialDropout1D",
+    "Subtract",
     "TimeDistributed",
     "deserialize",
     "serialize",

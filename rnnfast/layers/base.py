@@ -14,6 +14,7 @@ import numpy as np
 
 from rnnfast import config, constraints, initializers, regularizers
 from rnnfast.errors import NotBuiltError, ShapeError, suggest
+from rnnfast.layers import graph
 from rnnfast.plan import Builder, Tensor, Variable
 
 _counts: Counter[str] = Counter()
@@ -67,6 +68,7 @@ class Layer:
         Whether an optimizer changes the weights.
     """
 
+    many = False  # whether it takes a list of inputs
     timed: bool | None = None  # whether the input needs a time axis; None: either
     uses_mask = False  # whether its output depends on which steps are masked
     streams = False  # whether a live stream can run it step by step
@@ -155,6 +157,10 @@ class Layer:
         """The shape of the (first) output for an input shape, None where it may vary."""
         return shape
 
+    def output_shapes(self, shape: Any) -> list[tuple[int | None, ...]]:
+        """The shapes of all outputs, then of the states that the layer returns."""
+        return [self.output_shape(shape)]
+
     def compute_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
         """The mask [B, T] that this layer makes of its input, for layers that make one."""
         return mask
@@ -172,15 +178,40 @@ class Layer:
         from rnnfast.layers.runner import Runner  # which imports this module
 
         if self._runner is None or not self._runner.current():
-            self._runner = Runner([self], f"{type(self).__name__} '{self.name}'")
+            self._runner = Runner(self._alone(), f"{type(self).__name__} '{self.name}'")
         return self._runner
 
+    def _alone(self) -> graph.Graph:
+        """The graph of this layer on inputs of the shapes that it was built for."""
+        if not self.many:
+            return graph.chain([self])
+        inputs = [graph.Symbol(shape) for shape in self.input_shape or ()]  # type: ignore[arg-type]
+        outputs = graph.apply(self, inputs)
+        return graph.between(inputs, outputs)
+
     def __call__(self, x: Any, mask: Any = None, initial_state: Any = None, training: bool = False, lengths: Any = None) -> Any:
-        """Run the layer on an array and return an array, or a list where the layer returns states."""
-        x = np.asarray(x)
-        if not self.built:
-            self.build((None, *x.shape[1:]))
+        """Run the layer on an array, or a list of them where it takes several; returns an array, or a list where the layer returns states.
+
+        On the symbols of a graph (`Input(...)` and what layers made of it) it returns symbols, from which `rnnfast.Model` makes a model.
+        """
+        symbols = graph.symbols_of(x)
+        if symbols is not None:
+            return self._apply(symbols, [] if initial_state is None else graph.symbols_of(initial_state))
+        self._build_for(x)
         return self.runner().predict(x, mask=mask, lengths=lengths, initial_state=initial_state, training=training)
+
+    def _apply(self, inputs: list[graph.Symbol], states: list[graph.Symbol] | None) -> Any:
+        if states is None or (states and not hasattr(self, "describe_states")):
+            raise TypeError(f"{type(self).__name__} '{self.name}': initial_state must be symbols, of a recurrent layer, where the input is one.")
+        if len(inputs) > 1 and not self.many:
+            raise ValueError(f"{type(self).__name__} '{self.name}': takes one input, got {len(inputs)}.")
+        self.build([s.shape for s in inputs] if self.many else inputs[0].shape)  # type: ignore[arg-type]
+        outputs = graph.apply(self, inputs, states)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _build_for(self, x: Any) -> None:
+        if not self.built:
+            self.build([(None, *np.shape(one)[1:]) for one in x] if self.many else (None, *np.shape(x)[1:]))  # type: ignore[arg-type]
 
     def vjp(self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, dstates: Any = None, training: bool = False) -> dict[str, Any]:
         """Gradients of sum(dy * y) + sum(dstates * states).
@@ -190,8 +221,7 @@ class Layer:
         dict
             "y": the output as from a call; "x", "weights", "initial_state": gradients.
         """
-        if not self.built:
-            self.build((None, *np.shape(x)[1:]))
+        self._build_for(x)
         return self.runner().vjp(x, dy, mask=mask, lengths=lengths, initial_state=initial_state, dstates=dstates, training=training)
 
     # -- configuration ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from rnnfast import activations, constraints, initializers, regularizers
 from rnnfast.errors import ShapeError
 from rnnfast.layers.base import Layer, positive, rate, register
+from rnnfast.layers.graph import Symbol
 from rnnfast.plan import Builder, Tensor, Variable
 from rnnfast.random import SeedGenerator
 
@@ -39,6 +41,11 @@ class InputLayer(Layer):
             if n is not None:
                 positive(self, "shape", n)
         self.batch_size = batch_size
+
+    @cached_property
+    def symbol(self) -> Symbol:
+        """What layers of a graph are called on."""
+        return Symbol(self.batch_shape, self)
 
     @property
     def batch_shape(self) -> tuple[int | None, ...]:
@@ -172,7 +179,7 @@ class Embedding(Layer):
         return (*shape, self.output_dim)
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        b.hold = False
+        x.rows.root.hold = False
         y = b.embedding(x, self.embeddings)
         if self.activity_regularizer is not None:
             b.activities.append((y, self.activity_regularizer))
@@ -210,7 +217,7 @@ class Masking(Layer):
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         if not x.outside:
             raise ValueError(f"Masking '{self.name}': must be the first layer of a model, since it reads the model's input.")
-        b.hold = False
+        x.rows.root.hold = False
         return x
 
     def get_config(self) -> dict[str, Any]:

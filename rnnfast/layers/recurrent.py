@@ -98,12 +98,15 @@ class Recurrent(Layer):
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (shape[0], shape[1], self.units) if self.return_sequences else (shape[0], self.units)
 
+    def output_shapes(self, shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
+        return [self.output_shape(shape)] + [(shape[0], self.units)] * (self.states if self.return_state else 0)
+
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return self.describe_states(b, x, [])[0]
 
     def describe_states(self, b: Builder, x: Tensor, initial: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """As describe, from given states; also returns the final ones when they are asked for."""
-        initial = initial or b.carried_states(self)
+        initial = initial or b.carried_states(self, x.rows)
         x = b.dropout(x, self.dropout, self.seeds, over_time=True)
         need = self.return_state or self.stateful
         streaming = b.streaming is not None

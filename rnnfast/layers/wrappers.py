@@ -82,6 +82,10 @@ class Bidirectional(Layer):
         width = self.forward_layer.units + self.backward_layer.units if self.merge_mode == "concat" else self.forward_layer.units
         return (*first[:-1], width)
 
+    def output_shapes(self, shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
+        first = [self.output_shape(shape)] * (1 if self.merge_mode else 2)
+        return first + [(shape[0], one.units) for one in self.sublayers() for _ in range(one.states if self.return_state else 0)]  # type: ignore[attr-defined]
+
     def describe(self, b: Builder, x: Tensor) -> Any:
         return self.describe_states(b, x, [])[0]
 
@@ -89,7 +93,7 @@ class Bidirectional(Layer):
         """As describe, from given states (the forward layer's, then the backward one's)."""
         pair = [self.forward_layer, self.backward_layer]
         first = pair[0].states
-        given = [initial[:first] or b.carried_states(pair[0]), initial[first:] or b.carried_states(pair[1])]
+        given = [initial[:first] or b.carried_states(pair[0], x.rows), initial[first:] or b.carried_states(pair[1], x.rows)]
         sequence, need = self.return_sequences, self.return_state or self.stateful
         concat = self.merge_mode == "concat"
         directions = [layer.direction(states) for layer, states in zip(pair, given, strict=True)]

@@ -10,23 +10,34 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnfast.errors import ShapeError
+from rnnfast.layers.inlets import each
 from rnnfast.random import SeedGenerator, generator
 
 DEFAULT_BATCH_SIZE = 32
 
 
 class Batch(NamedTuple):
-    """What one step works on. `mask` is bool (B, T), or int (B,) for lengths, or None."""
+    """What one step works on. `mask` is bool (B, T), or int (B,) for lengths, or None. For a model of several inputs x and mask are lists."""
 
-    x: np.ndarray
+    x: Any
     y: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
-    mask: np.ndarray | None = None
+    mask: Any = None
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self.x[0] if isinstance(self.x, list) else self.x)
 
     def take(self, rows: Any) -> Batch:
         """Return the samples that an index or slice picks."""
-        y, weight, mask = (None if array is None else array[rows] for array in self[1:])
-        return Batch(self.x[rows], y, weight, mask)
+        return Batch(*(_take(field, rows) for field in self))
+
+
+def _take(field: Any, rows: Any) -> Any:
+    if isinstance(field, list):
+        return [_take(one, rows) for one in field]
+    return None if field is None else field[rows]
 
 
 def one_mask(owner: str, x: np.ndarray, lengths: Any, mask: Any) -> np.ndarray | None:
@@ -65,17 +76,31 @@ def as_numbers(owner: str, name: str, given: Any) -> np.ndarray:
     return array
 
 
+def _inputs(owner: str, x: Any, lengths: Any, mask: Any, names: list[str]) -> tuple[Any, Any]:
+    """The inputs and their masks: arrays for one input, lists for several."""
+    if len(names) < 2:
+        x = as_numbers(owner, "x", x)
+        return x, one_mask(owner, x, lengths, mask)
+    xs = [as_numbers(owner, f"x['{name}']", one) for name, one in zip(names, each(owner, "x", names, x), strict=True)]
+    counts, masks = each(owner, "lengths", names, lengths), each(owner, "mask", names, mask)
+    for name, one in zip(names, xs, strict=True):
+        if len(one) != len(xs[0]):
+            raise ShapeError(f"{owner}: x['{name}'] must have {len(xs[0])} samples as x['{names[0]}'] does, got {len(one)}.")
+    return xs, [one_mask(owner, one, n, m) for one, n, m in zip(xs, counts, masks, strict=True)]
+
+
 def make_batch(
-    owner: str, x: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None, mask: Any = None
+    owner: str, x: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None, mask: Any = None, names: list[str] | None = None
 ) -> Batch:
     """Check arrays against each other and return them as one batch."""
-    x = as_numbers(owner, "x", x)
+    x, mask = _inputs(owner, x, lengths, mask, names or [])
     y = None if y is None else as_numbers(owner, "y", y)
     sample_weight = None if sample_weight is None else as_numbers(owner, "sample_weight", sample_weight)
+    batch = Batch(x, y, sample_weight, mask)
     for name, array in (("y", y), ("sample_weight", sample_weight)):
-        if array is not None and len(array) != len(x):
-            raise ShapeError(f"{owner}: {name} must have {len(x)} samples as x does, got {len(array)}.")
-    return Batch(x, y, sample_weight, one_mask(owner, x, lengths, mask))
+        if array is not None and len(array) != batch.samples:
+            raise ShapeError(f"{owner}: {name} must have {batch.samples} samples as x does, got {len(array)}.")
+    return batch
 
 
 def with_class_weight(batch: Batch, class_weight: Mapping[int, float] | None, class_numbers: bool) -> Batch:
@@ -126,12 +151,12 @@ class ArrayBatches:
     ) -> None:
         self.data, self.batch_size, self.shuffle = data, batch_size or DEFAULT_BATCH_SIZE, shuffle
         # No samples make one empty batch, so that outputs keep their shape.
-        count = max(1, math.ceil(len(data.x) / self.batch_size))
+        count = max(1, math.ceil(data.samples / self.batch_size))
         self.steps = count if steps is None else min(count, steps)
 
     def __iter__(self) -> Iterator[Batch]:
         size = self.batch_size
-        order = None if self.shuffle is None else generator(self.shuffle.next()).permutation(len(self.data.x))
+        order = None if self.shuffle is None else generator(self.shuffle.next()).permutation(self.data.samples)
         for start in range(0, self.steps * size, size):
             rows: Any = slice(start, start + size)
             if order is not None:
@@ -146,8 +171,8 @@ class StreamBatches:
     an epoch takes that many, and a walk that ends is begun again where that is possible.
     """
 
-    def __init__(self, owner: str, source: Any, steps: int | None = None) -> None:
-        self.owner, self.source = owner, source
+    def __init__(self, owner: str, source: Any, steps: int | None = None, names: list[str] | None = None) -> None:
+        self.owner, self.source, self.names = owner, source, names
         self.steps = steps if steps is not None else (len(source) if hasattr(source, "__len__") else None)
         self._limit = steps
         self._walk: Iterator[Any] | None = None
@@ -185,16 +210,17 @@ class StreamBatches:
                 f"got a tuple of {len(parts)}."
             )
         x, y, weight, mask = (*parts, None, None, None)[:4]
-        kind = "lengths" if mask is not None and np.ndim(mask) == 1 else "mask"
-        return make_batch(self.owner, x, y, weight, **{kind: mask})
+        flat = [one for one in (mask.values() if isinstance(mask, Mapping) else mask if isinstance(mask, list) else [mask]) if one is not None]
+        kind = "lengths" if flat and np.ndim(flat[0]) == 1 else "mask"
+        return make_batch(self.owner, x, y, weight, **{kind: mask}, names=self.names)
 
 
 Batches = ArrayBatches | StreamBatches
 
 
 def is_stream(x: Any) -> bool:
-    """Whether `x` yields batches, instead of being an array or lists of numbers."""
-    return not isinstance(x, list | tuple | np.ndarray) and not hasattr(x, "__array__") and hasattr(x, "__iter__")
+    """Whether `x` yields batches, instead of being an array, lists of numbers or a dict of arrays."""
+    return not isinstance(x, list | tuple | np.ndarray | Mapping) and not hasattr(x, "__array__") and hasattr(x, "__iter__")
 
 
 def make_batches(
@@ -208,6 +234,7 @@ def make_batches(
     steps: int | None = None,
     lengths: Any = None,
     mask: Any = None,
+    names: list[str] | None = None,
 ) -> Batches:
     """Return the batches of arrays or of a stream.
 
@@ -220,12 +247,12 @@ def make_batches(
         if count is not None and (isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1):
             raise ValueError(f"{owner}: {name} must be an integer > 0, got {count!r}.")
     if not is_stream(x):
-        return ArrayBatches(make_batch(owner, x, y, sample_weight, lengths, mask), batch_size, shuffle, steps)
+        return ArrayBatches(make_batch(owner, x, y, sample_weight, lengths, mask, names), batch_size, shuffle, steps)
     extra = {"y": y, "sample_weight": sample_weight, "lengths": lengths, "mask": mask, "batch_size": batch_size}
     given = [name for name, value in extra.items() if value is not None]
     if given:
         raise ValueError(f"{owner}: {given[0]} cannot be given when x yields batches; yield it with x.")
-    return StreamBatches(owner, x, steps)
+    return StreamBatches(owner, x, steps, names)
 
 
 def split_last(data: Batch, share: float) -> tuple[Batch, Batch]:
@@ -238,7 +265,7 @@ def split_last(data: Batch, share: float) -> tuple[Batch, Batch]:
     """
     if not 0.0 < share < 1.0:
         raise ValueError(f"fit: validation_split must be in (0, 1), got {share!r}.")
-    count = len(data.x)
+    count = data.samples
     at = math.floor(count * (1.0 - share))
     if not 0 < at < count:
         raise ValueError(f"fit: validation_split {share!r} of {count} samples leaves one of the two parts empty.")

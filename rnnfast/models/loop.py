@@ -44,8 +44,8 @@ class Loop(Compilable):
         """Return the predictions, an array or a list of arrays."""
         raise NotImplementedError
 
-    def _output_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
-        """Return the boolean mask (B, T) in force at the output, None when there is none."""
+    def _output_mask(self) -> np.ndarray | None:
+        """Return the boolean mask (B, T) in force at the output of the last step, None when there was none."""
         raise NotImplementedError
 
     # The loops.
@@ -130,9 +130,9 @@ class Loop(Compilable):
 
     def _watch(self, batch: Batch, loss: float, y_pred: np.ndarray | None) -> Logs:
         """Add a batch to the loss' mean, weighted by its number of samples, and to the metrics."""
-        self._loss_tracker.update_state(loss, len(batch.x))
+        self._loss_tracker.update_state(loss, batch.samples)
         if self._needs_predictions:
-            mask = self._output_mask(batch.x, batch.mask)
+            mask = self._output_mask()
             self._metric_list.update_state(batch.y, y_pred, batch.sample_weight, mask)
         return {"loss": self._loss_tracker.result(), **self._metric_list.result()}
 
@@ -142,9 +142,10 @@ class Loop(Compilable):
         self._build_for(batch.x)
         return batch.y
 
-    def _build_for(self, x: np.ndarray) -> None:
+    def _build_for(self, x: Any) -> None:
+        """Make the weights, if they are not there, for the first data."""
         if not self.built:
-            self.build((None, *x.shape[1:]))
+            self.build((None, *np.shape(x)[1:]))
 
 
 def _is_due(epoch: int, frequency: int | list[int]) -> bool:

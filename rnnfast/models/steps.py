@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast import _engine
 from rnnfast._engine import Buffer
-from rnnfast.layers.runner import Bound, Runner, ready
+from rnnfast.layers.inlets import ready
+from rnnfast.layers.runner import Arrays, Bound, Masks, Runner
 from rnnfast.losses import Loss
 from rnnfast.optimizers import Optimizer
 from rnnfast.plan import Builder, Tensor
@@ -44,25 +44,44 @@ class Steps:
     optimizer : Optimizer
     predictions : bool
         Whether a training step also returns the predictions.
+    before : Steps, optional
+        Whose optimizer state of the same variables goes on.
+
+    Attributes
+    ----------
+    output_mask : bool array (B, T) or None
+        The mask in force at the output in the last step.
     """
 
-    def __init__(self, runner: Runner, loss: Loss, optimizer: Optimizer, predictions: bool) -> None:
+    def __init__(self, runner: Runner, loss: Loss, optimizer: Optimizer, predictions: bool, before: Steps | None = None) -> None:
         self.runner, self.loss, self.optimizer, self.predictions = runner, loss, optimizer, predictions
+        self.output_mask: np.ndarray | None = None
         self.scalars = np.zeros(8)
         size = runner.params.trainable_size + 16
         self.slots = [aligned_zeros(size, runner.dtype) for _ in optimizer.slot_names]
         for slot, start in zip(self.slots, optimizer.slot_init, strict=True):
             slot[...] = start
+        self.places = [(v, v.offset, int(np.prod(v.shape, dtype=object))) for v in runner.variables]
+        if before is not None and before.optimizer is optimizer:
+            self._go_on(before)
         self.penalized = [v for v in runner.params.variables if v.regularizer is not None]
         self.constrained: list[Any] = [v for v in runner.params.variables if v.constraint is not None and v.trainable]
 
+    def _go_on(self, before: Steps) -> None:
+        places = {v: (offset, size) for v, offset, size in before.places}
+        for v, offset, size in self.places:
+            if v in places:
+                start, _ = places[v]
+                for slot, old in zip(self.slots, before.slots, strict=True):
+                    slot[offset : offset + size] = old[start : start + size]
+
     # -- plans -----------------------------------------------------------------------------------------------------------------
 
-    def _bound(self, x: np.ndarray, masked: bool, train: bool) -> Bound:
-        key = ("train" if train else "test", x.shape, masked, id(self), _engine.get_num_threads())
+    def _bound(self, xs: Arrays, valid: Masks, train: bool) -> Bound:
+        key = ("train" if train else "test", id(self), self.runner.sizes(xs, valid))
         bound = self.runner.bounds.get(key)
         if bound is None:
-            bound = self.runner.start(x, masked, train, train, 0)
+            bound = self.runner.start(xs, valid, train, train, 0)
             self._describe(bound, train)
             self.runner.finish(key, bound)
         return bound
@@ -104,7 +123,7 @@ class Steps:
         bound.extra |= {"target": target, "columns": columns, "weight": weight, "value": value, "y": y, "even": False}
 
     def _activity(self, b: Builder, x: Tensor, regularizer: Any, result: Buffer, train: bool) -> None:
-        share = 1 / max(1, b.rows.batch)
+        share = 1 / max(1, x.rows.batch)
         numbers = {"n": x.width, "parameter": (regularizer.l1 * share, regularizer.l2 * share)}
         b.op("activity", x.rows, {"x": x.buffer, "result": result}, **numbers)
         if train:
@@ -131,38 +150,50 @@ class Steps:
             buffers[f"slot{i}"].point(slot.ctypes.data, 0)
         b.op("update", None, buffers, optimizer.engine_kind, n=params.trainable_size, kind=UPDATES.index(optimizer.engine_kind), rate=optimizer.clipvalue or 0.0)
 
+    def _mask_at(self, bound: Bound, valid: Masks) -> np.ndarray | None:
+        """Which steps of the output exist, None where all do."""
+        y = bound.extra["y"]
+        if not y.timed or all(steps is None for steps in valid):
+            return None
+        if not y.rows.masked:  # no layer looks at the mask: it passes through
+            roots = [source.rows for source in bound.sources]
+            steps = valid[roots.index(y.rows.root)] if y.rows.root in roots else None
+            return steps if steps is not None and steps.shape == y.shape[:2] else None
+        mask = np.zeros(y.shape[:2], bool)
+        mask.reshape(-1)[y.rows.source] = True
+        return None if mask.all() else mask
+
     # -- runs ------------------------------------------------------------------------------------------------------------------
 
     def run(self, x: Any, y: Any, sample_weight: Any, mask: Any, train: bool) -> tuple[float, np.ndarray | None]:
         """One step: (loss, predictions or None)."""
         runner = self.runner
-        x = runner.check_input(x)
-        valid = runner.check_mask(x, mask, None)
+        xs = runner.check_inputs(x)
+        valid = runner.check_masks(xs, mask, None)
         steps = runner.steps_to_run(valid)
-        bound = self._bound(x, steps is not None, train)
-        shape = bound.extra["y"].shape
-        output_mask = valid if bound.extra["y"].timed else None
-        target = self.loss.prepare(y, shape, output_mask)
-        loss_mask = self.loss.target_mask(target, output_mask)
-        even = sample_weight is None and loss_mask is None and steps is None  # weights that the last call may have left here
-        coefficients = None if even and bound.extra["even"] else self.loss.coefficients(shape[:-1], sample_weight, loss_mask)
-        target = ready(target, runner.dtype)
+        bound = self._bound(xs, steps, train)
+        shape, rows = bound.extra["y"].shape, bound.extra["y"].rows
         outputs = [np.empty(shape, runner.dtype) for _ in bound.outputs]
         with bound.program.lock:
+            runner.refresh(bound, steps)
+            self.output_mask = output_mask = self._mask_at(bound, valid)
+            target = self.loss.prepare(y, shape, output_mask)
+            loss_mask = self.loss.target_mask(target, output_mask)
+            even = sample_weight is None and loss_mask is None and not rows.masked  # weights that the last call may have left here
+            if not (even and bound.extra["even"]):
+                coefficients = self.loss.coefficients(shape[:-1], sample_weight, loss_mask)
+                if coefficients.size > 1:
+                    coefficients = np.broadcast_to(coefficients, shape[:-1]).reshape(-1)[rows.source]
+                bound.extra["weight"][: rows.count] = coefficients.reshape(-1)
+            bound.extra["even"] = even
+            target = ready(target, runner.dtype)
+            bound.extra["target"].point(target.ctypes.data, bound.extra["columns"])
+            runner.connect(bound, xs, outputs)
             if train:
                 scalars = self.optimizer.step_scalars()
                 self.scalars[: len(scalars)] = scalars
             else:
                 runner.params.pack(bound.program.team_size)
-            runner.refresh(bound, steps)
-            if coefficients is not None:
-                source = bound.extra["y"].rows.source
-                if coefficients.size > 1:
-                    coefficients = np.broadcast_to(coefficients, shape[:-1]).reshape(-1)[source]
-                bound.extra["weight"][: len(source)] = coefficients.reshape(-1)
-            bound.extra["even"] = even
-            bound.extra["target"].point(target.ctypes.data, bound.extra["columns"])
-            runner.connect(bound, x, outputs)
             bound.program.run()
             value = float(bound.extra["value"][0])
         if train:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnfast import _engine
-from rnnfast._engine import Buffer, Rows
 from rnnfast.errors import ShapeError
-from rnnfast.layers.runner import Bound
-from rnnfast.plan import Builder, Tensor
+from rnnfast.layers.runner import Bound, describe
+from rnnfast.plan import Builder
 
 if TYPE_CHECKING:
-    from rnnfast.models.sequential import Sequential
+    from rnnfast.models.model import Runnable
 
 
 class Stream:
@@ -21,19 +20,23 @@ class Stream:
 
     Parameters
     ----------
-    model : Sequential
-        Built. Its weights are read at every call.
+    model : Sequential or Model
+        Built, with one input and one output. Its weights are read at every call.
     """
 
-    def __init__(self, model: Sequential) -> None:
+    def __init__(self, model: Runnable) -> None:
         self._runner = model.runner()
+        graph = self._runner.graph
+        if len(graph.inputs) != 1 or len({s.node for s in graph.outputs}) != 1:
+            raise ValueError(f"{self._runner.owner}: a streamed model must have one input and one output, got {len(graph.inputs)} and {len(graph.outputs)}.")
         for layer in self._runner.layers:
             if not layer.streams or getattr(layer, "go_backwards", False):
                 raise ValueError(f"{type(layer).__name__} '{layer.name}': cannot be streamed, because it needs the whole sequence before its first output.")
         self.dtype = self._runner.dtype
         recurrent: list[Any] = [layer for layer in self._runner.layers if hasattr(layer, "describe_states")]
         self._states = {layer.name: [np.zeros((1, layer.units), self.dtype) for _ in range(layer.states)] for layer in recurrent}
-        self._width = () if self._runner.tokens else tuple(self._runner.first.input_shape[2:])  # type: ignore[index]
+        self._inlet = self._runner.inlets[0]
+        self._width: tuple[int, ...] = tuple(self._inlet.shape[2:])  # type: ignore[arg-type]
         self._bounds: dict[int, Bound] = {}
         self._one = self._bound(1)
         self._call = self._one.program.call
@@ -42,19 +45,18 @@ class Stream:
         """The plan for a chunk of `time` steps."""
         if time not in self._bounds:
             runner = self._runner
-            rows = Rows(1, time)
-            b = Builder(runner.params, rows, False, False, False, _engine.get_num_threads())
+            b = Builder(runner.params, False, False, _engine.get_num_threads())
             b.streaming = self._states
-            x = Tensor(rows, self._width, Buffer("input", 0, int(np.prod(self._width, dtype=object))), True, outside=True)
-            h = x
-            for layer in runner.layers:
-                h = layer.describe(b, h)
+            x = runner.source(self._inlet, np.empty((1, time, *self._width), self.dtype), False, False)
+            tensors = {runner.graph.inputs[0]: x}
+            describe(b, runner.graph, tensors, {})
+            h = tensors[runner.graph.outputs[0]]
             target = b.output(h, "output")
-            bound = Bound(b, b.plan.compile(), x, [(target, h)])
+            bound = Bound(b, b.plan.compile(), [x], [(target, h)])
             shapes = (self._width, h.features) if time == 1 else ((time, *self._width), (time, *h.features))
-            if not runner.tokens:
+            if not self._inlet.tokens:
                 bound.program.set_direct(x.buffer, target, *shapes, self.dtype)
-            runner.connect(bound, np.empty(1, self.dtype), [np.empty(1, self.dtype)])
+            runner.connect(bound, [np.empty(1, self.dtype)], [np.empty(1, self.dtype)])
             self._bounds[time] = bound
         return self._bounds[time]
 
@@ -89,14 +91,14 @@ class Stream:
         if x.ndim != 1 + len(self._width) or x.shape[1:] != self._width:
             wanted = ", ".join(["T", *map(str, self._width)])
             raise ShapeError(f"{self._runner.owner}: a stream's chunk must have shape ({wanted}), got {x.shape}.")
-        x = self._runner.check_input(x[None])
+        x = self._inlet.check(x[None], self.dtype)
         bound = self._bound(x.shape[1])
         output = np.empty((x.shape[1], *bound.outputs[0][1].features), self.dtype)
         if not len(output):
             return output
         with bound.program.lock:
             self._runner.params.pack(bound.program.team_size)
-            self._runner.connect(bound, x, [output])
+            self._runner.connect(bound, [x], [output])
             bound.program.run()
         return output
 

@@ -26,6 +26,7 @@ class Trainer(Loop):
         Set it to True in a callback to end training after the batch.
     """
 
+    input_names: list[str] | None = None  # of a model with several inputs
     _shuffle_seeds: SeedGenerator | None = None
 
     def fit(
@@ -101,7 +102,7 @@ class Trainer(Loop):
         self._check_compiled("fit")
         seeds = self._shuffles() if shuffle else None
         options: Any = {"batch_size": batch_size, "shuffle": seeds, "steps": steps_per_epoch}
-        batches = make_batches(f"{self._label}: fit", x, y, sample_weight, lengths=lengths, mask=mask, **options)
+        batches = make_batches(f"{self._label}: fit", x, y, sample_weight, lengths=lengths, mask=mask, names=self.input_names, **options)
         check: Any = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
         held_out: Batches | None = None
         if validation_data is not None:
@@ -111,9 +112,9 @@ class Trainer(Loop):
                 raise ValueError(f"{self._label}: validation_split needs arrays, got batches from {type(x).__name__}.")
             first, last = data_adapter.split_last(batches.data, validation_split)
             batches, held_out = ArrayBatches(first, **options), ArrayBatches(last, **check)
-        if isinstance(batches, ArrayBatches) and not len(batches.data.x):
+        if isinstance(batches, ArrayBatches) and not batches.data.samples:
             raise ValueError(
-                f"{self._label}: x must have at least one sample to fit, got shape {batches.data.x.shape}."
+                f"{self._label}: x must have at least one sample to fit, got none."
             )
         hooks = self._hooks(callbacks, verbose, add_history=True, epochs=epochs, steps=batches.steps)
         self._run_epochs(batches, held_out, hooks, range(initial_epoch, epochs), class_weight, validation_freq)
@@ -122,10 +123,10 @@ class Trainer(Loop):
     def _validation(self, data: Any, lengths: Any, mask: Any, batch_size: int | None, steps: int | None) -> Batches:
         owner = f"{self._label}: validation_data"
         if data_adapter.is_stream(data):
-            return make_batches(owner, data, steps=steps, lengths=lengths, mask=mask)
+            return make_batches(owner, data, steps=steps, lengths=lengths, mask=mask, names=self.input_names)
         if not isinstance(data, list | tuple) or not 2 <= len(data) <= 3:
             raise ValueError(f"{owner} must be (x, y), (x, y, sample_weight) or an iterable of batches, got {data!r}.")
-        return make_batches(owner, *data, batch_size=batch_size, steps=steps, lengths=lengths, mask=mask)
+        return make_batches(owner, *data, batch_size=batch_size, steps=steps, lengths=lengths, mask=mask, names=self.input_names)
 
     def evaluate(
         self,
@@ -149,7 +150,7 @@ class Trainer(Loop):
             The loss; with metrics a list that begins with it; with `return_dict` a dict by name.
         """
         self._check_compiled("evaluate")
-        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask}
+        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names}
         batches = make_batches(f"{self._label}: evaluate", x, y, sample_weight, **options)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=batches.steps)
         logs = self._run_test_batches(batches, hooks, _never)
@@ -181,7 +182,7 @@ class Trainer(Loop):
         -------
         ndarray or list of ndarray
         """
-        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask}
+        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names}
         batches = make_batches(f"{self._label}: predict", x, **options)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=batches.steps)
         hooks.on_predict_begin()
@@ -220,7 +221,7 @@ class Trainer(Loop):
         """
         self._check_compiled("train_on_batch")
         self.reset_metrics()
-        batch = make_batch(f"{self._label}: train_on_batch", x, y, sample_weight, lengths, mask)
+        batch = make_batch(f"{self._label}: train_on_batch", x, y, sample_weight, lengths, mask, self.input_names)
         return _flat(self._train_batch(batch, class_weight), return_dict)
 
     def test_on_batch(
@@ -236,12 +237,12 @@ class Trainer(Loop):
         """Evaluate one batch; returns as :meth:`train_on_batch` does."""
         self._check_compiled("test_on_batch")
         self.reset_metrics()
-        batch = make_batch(f"{self._label}: test_on_batch", x, y, sample_weight, lengths, mask)
+        batch = make_batch(f"{self._label}: test_on_batch", x, y, sample_weight, lengths, mask, self.input_names)
         return _flat(self._test_batch(batch), return_dict)
 
     def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None) -> Any:
         """Return the outputs for one batch, in one call of the engine."""
-        batch = make_batch(f"{self._label}: predict_on_batch", x, lengths=lengths, mask=mask)
+        batch = make_batch(f"{self._label}: predict_on_batch", x, lengths=lengths, mask=mask, names=self.input_names)
         self._build_for(batch.x)
         return self._predict_step(batch.x, batch.mask)
 

@@ -66,10 +66,6 @@ class Builder:
     Parameters
     ----------
     params : Params
-    rows : Rows
-        Of the model's input.
-    masked : bool
-        Whether lengths or a mask will be given at run time.
     training : bool
         Whether dropout is active.
     gradients : bool
@@ -77,12 +73,11 @@ class Builder:
     threads : int
     """
 
-    def __init__(self, params: Params, rows: Rows, masked: bool, training: bool, gradients: bool, threads: int) -> None:
-        self.params, self.rows, self.masked, self.training, self.gradients = params, rows, masked, training, gradients
+    def __init__(self, params: Params, training: bool, gradients: bool, threads: int) -> None:
+        self.params, self.training, self.gradients = params, training, gradients
         self.dtype, self.itemsize = params.dtype, 8 if params.dtype == "float64" else 4
         self.lanes = _engine.lanes(params.dtype)
         self.plan = Plan(params.dtype, threads)
-        self.hold = True  # what masked steps of the output show: the step before, or the pad
         self.derived: list[tuple[Rows, str, Rows]] = []
         self.seeds: list[tuple[Any, Buffer]] = []
         self.streaming: dict[str, list[np.ndarray]] | None = None  # of a stream: the states of its layers, by name
@@ -90,6 +85,8 @@ class Builder:
         self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._wholes: set[Buffer] = set()  # buffers that others are parts of
         self._tape: list[Callable[[], None]] = []
+        self._written: set[Variable] = set()  # whose gradient an op writes
+        self._sums: list[Callable[[], None]] = []
 
     # -- buffers and ops -------------------------------------------------------------------------------------------------------
 
@@ -138,6 +135,7 @@ class Builder:
     def derive(self, rows: Rows, how: str, parent: Rows) -> Rows:
         """A map that follows another; how names its method."""
         getattr(rows, how)(parent)
+        rows.follow(parent)
         self.derived.append((rows, how, parent))
         return rows
 
@@ -147,6 +145,20 @@ class Builder:
 
     # -- gradients -------------------------------------------------------------------------------------------------------------
 
+    def gradient(self, variable: Variable) -> Buffer:
+        """Where an op writes the gradient of a variable. Of a variable that several ops use, the later ones' are added when all are written."""
+        if variable not in self._written:
+            self._written.add(variable)
+            return self.params.operand(variable, True)
+        size = prod(variable.shape)
+        made = self.buffer(f"d {variable.path}", size, variable.shape[-1] if variable.shape else 1)
+        whole, own = Buffer(variable.path, 0, size), Buffer(variable.path, 0, size)
+        whole.point(self.params.address(variable, True), size)
+        own.owner = made
+        self.plan.buffers.append(own)
+        self._sums.append(lambda: self.op("accumulate", Rows(1, 1), {"dx": whole, "dy": own}, variable.path, n=size))
+        return made
+
     def on_backward(self, step: Callable[[], None]) -> None:
         if self.gradients:
             self._tape.append(step)
@@ -154,6 +166,8 @@ class Builder:
     def backward(self) -> None:
         """Add the ops of the backward pass; the outputs' `grad` buffers are set."""
         for step in reversed(self._tape):
+            step()
+        for step in self._sums:
             step()
 
     def give(self, x: Tensor, produce: Callable[[Buffer], None]) -> None:
@@ -169,7 +183,7 @@ class Builder:
 
     def same_layout(self, x: Tensor) -> bool:
         """Whether packed rows lie as the caller's array does, and are not read as rows of another width."""
-        return not self.masked and (x.rows.batch == 1 or x.rows.time == 1) and len(x.features) < 2
+        return not x.rows.masked and (x.rows.batch == 1 or x.rows.time == 1) and len(x.features) < 2
 
     # -- row-wise ops ----------------------------------------------------------------------------------------------------------
 
@@ -177,6 +191,8 @@ class Builder:
         """x as packed rows."""
         if not x.outside:
             return x
+        if x.parts:
+            return x.parts[0]
         if self.same_layout(x):
             x.outside = False
             return x
@@ -207,7 +223,7 @@ class Builder:
             work = self.buffer("d before activation", rows.capacity * padded, padded)
             buffers = {
                 **views, "dy": self._narrow(y.grad, outputs), "work": work, "kernel": self.params.panels(kernel, (inputs, outputs, 1), (0,), transposed=True),
-                "dkernel": self.params.operand(kernel, True), "dbias": self.params.operand(bias, True) if bias else None,
+                "dkernel": self.gradient(kernel), "dbias": self.gradient(bias) if bias else None,
                 "slot0": self.buffer("scratch", scratch_size * self.plan.threads, scratch_size),
             }  # fmt: skip
             if x.needs_grad:
@@ -257,7 +273,7 @@ class Builder:
         buffers = {"tokens": tokens.buffer, "y": y.buffer}
         self.op("embed", y.rows, {**buffers, "kernel": self.params.operand(table)}, f"{vocabulary} x {width}", n=width)
         self.on_backward(
-            lambda: self.op("embed_back", y.rows, {"tokens": tokens.buffer, "dy": y.grad, "dkernel": self.params.operand(table, True)}, n=width, m=vocabulary)
+            lambda: self.op("embed_back", y.rows, {"tokens": tokens.buffer, "dy": y.grad, "dkernel": self.gradient(table)}, n=width, m=vocabulary)
         )
         return y
 
@@ -284,7 +300,7 @@ class Builder:
         self.op("normalize", rows, {**views, **weights}, n=width, rate=epsilon)
 
         def back() -> None:
-            grads = {"dkernel": self.params.operand(gamma, True) if gamma else None, "dbias": self.params.operand(beta, True) if beta else None}
+            grads = {"dkernel": self.gradient(gamma) if gamma else None, "dbias": self.gradient(beta) if beta else None}
             dx = self.rows_buffer("d normalize", x.rows, x.width)
             self.op("normalize_back", rows, {**views, **weights, **grads, "dy": self._narrow(y.grad, width), "dx": self._narrow(dx, width)}, n=width)
             self.give(x, lambda target: self.op("accumulate", x.rows, {"dx": target, "dy": dx}, n=x.width))
@@ -325,17 +341,20 @@ class Builder:
         self.on_backward(lambda: self.give(x, lambda dx: self.op("scatter_back", x.rows, {"dx": dx, "dy": y.grad}, n=x.width, kind=1)))
         return y
 
-    def merge(self, a: Tensor, b: Tensor, mode: str) -> Tensor:
-        """Sum, product or mean of two tensors of one shape."""
-        kind = {"sum": 0, "mul": 1, "ave": 2}[mode]
+    def merge(self, a: Tensor, b: Tensor, mode: str, among: int = 2) -> Tensor:
+        """Sum, difference or product of two tensors of one shape, or their mean: with `among` of more than two, a counts as the mean of all but b."""
+        a, b = self.packed(a), self.aligned(b, a.rows)
         y = self.tensor(mode, a, a.features)
         views = {"x": a.buffer, "kept": b.buffer}
-        self.op("merge", a.rows, {**views, "y": y.buffer}, mode, n=a.width, kind=kind)
+        numbers: dict[str, Any] = {"n": a.width, "kind": int(mode == "mul")}
+        numbers["parameter"] = {"sub": (-1.0, 1.0), "ave": (1 / (among - 1), (among - 1) / among)}.get(mode, (1.0, 1.0))
+        self.op("merge", a.rows, {**views, "y": y.buffer}, mode, **numbers)
 
         def back() -> None:
             da, db = (self.rows_buffer(f"d {t.buffer.name}", t.rows, t.width) for t in (a, b))
-            self.op("merge_back", a.rows, {**views, "dy": y.grad, "dx": da, "work": db}, mode, n=a.width, kind=kind)
-            a.grad, b.grad = da, db
+            self.op("merge_back", a.rows, {**views, "dy": y.grad, "dx": da, "work": db}, mode, **numbers)
+            self.hand_over(a, da)
+            self.hand_over(b, db)
 
         self.on_backward(back)
         return y
@@ -350,7 +369,7 @@ class Builder:
 
     def blank(self, x: Tensor, rows: Rows, backwards: bool) -> Tensor:
         """Last outputs [B, H] of the sequences of `rows`, 0 where the step that is processed last is masked."""
-        if not self.masked:
+        if not x.rows.masked:
             return x
         y = self.tensor("blank", x, x.features)
         numbers = {"n": x.width, "kind": int(backwards)}
@@ -358,9 +377,28 @@ class Builder:
         self.on_backward(lambda: self.give(x, lambda dx: self.op("blank", rows, {"x": y.grad, "y": dx}, **numbers)))
         return y
 
+    def aligned(self, x: Tensor, rows: Rows) -> Tensor:
+        """x in the order of another map of as many sequences and steps; a masked step of x counts as what it shows."""
+        x = self.packed(x)
+        if rows.root is x.rows.root or not (rows.masked or x.rows.masked):
+            return x
+        full, y = self.buffer("unpacked", rows.batch * rows.time * x.width, x.width), self.tensor("aligned", x, x.features, rows)
+        self.op("scatter", x.rows, {"x": x.buffer, "y": full}, "align", n=x.width, kind=0)
+        self.op("gather", rows, {"x": full, "y": y.buffer}, "align", n=x.width)
+
+        def back() -> None:
+            dfull = self.buffer("d unpacked", rows.batch * rows.time * x.width, x.width)
+            self.op("gather_back", rows, {"dy": y.grad, "dx": dfull}, "align", n=x.width)
+            self.give(x, lambda dx: self.op("scatter_back", x.rows, {"dx": dx, "dy": dfull}, "align", n=x.width, kind=0))
+
+        self.on_backward(back)
+        return y
+
     def concat(self, parts: list[Tensor]) -> Tensor:
         """Tensors side by side on the last axis."""
-        y = self.tensor("concat", parts[0], (sum(t.width for t in parts),))
+        first = self.packed(parts[0])
+        parts = [first, *(self.aligned(x, first.rows) for x in parts[1:])]
+        y = self.tensor("concat", first, (sum(t.width for t in parts),))
         column = 0
         for x in parts:
             self.op("copy", x.rows, {"x": x.buffer, "y": self.part(y.buffer, column)}, n=x.width)
@@ -404,7 +442,7 @@ class Builder:
         if not nested:
             y = describe(self, self.alias(x, x.rows, x.features, timed=False))
             return self.alias(y, x.rows, y.features, timed=True)
-        if self.masked:
+        if x.rows.masked:
             raise ValueError("TimeDistributed: a mask or lengths cannot be combined with inputs of rank 4 and more.")
         steps = self.alias(x, Rows(x.rows.count, 1), x.features, timed=False)
         y = describe(self, self.roll(steps, x.features[0], x.features[1:]))
@@ -413,32 +451,30 @@ class Builder:
 
     # -- states ----------------------------------------------------------------------------------------------------------------
 
-    def outside_state(self, name: str, units: int) -> tuple[Buffer, Tensor]:
-        """A state [batch, units] that the caller gives: its buffer, and the tensor in this plan's order."""
-        outside = Tensor(self.rows, (units,), Buffer(name, 0, units), timed=False, outside=True)
-        rows = self.batch_rows(self.rows)
-        outside.rows = rows
+    def outside_state(self, name: str, units: int, rows: Rows) -> tuple[Buffer, Tensor]:
+        """A state [batch, units] that the caller gives, of the sequences of `rows`: its buffer, and the tensor in this plan's order."""
+        outside = Tensor(self.batch_rows(rows), (units,), Buffer(name, 0, units), timed=False, outside=True)
         return outside.buffer, self.packed(outside)
 
-    def carried_states(self, layer: Any) -> list[Tensor]:
-        """Where a stateful layer goes on from."""
+    def carried_states(self, layer: Any, rows: Rows) -> list[Tensor]:
+        """Where a stateful layer over the sequences of `rows` goes on from."""
         if self.streaming is not None:
-            return self._states_at(layer, self.streaming[layer.name])
+            return self._states_at(layer, self.streaming[layer.name], rows)
         if not layer.stateful:
             return []
         if layer.state_values is None:
-            layer.state_values = [np.zeros((self.rows.batch, layer.units), self.dtype) for _ in range(layer.states)]
-        if layer.state_values[0].shape[0] != self.rows.batch:
+            layer.state_values = [np.zeros((rows.batch, layer.units), self.dtype) for _ in range(layer.states)]
+        if layer.state_values[0].shape[0] != rows.batch:
             raise ShapeError(
-                f"{type(layer).__name__} '{layer.name}': a stateful layer keeps the states of {layer.state_values[0].shape[0]} rows, got a batch of {self.rows.batch}. "
+                f"{type(layer).__name__} '{layer.name}': a stateful layer keeps the states of {layer.state_values[0].shape[0]} rows, got a batch of {rows.batch}. "
                 "Make a new model to change the batch."
             )
-        return self._states_at(layer, layer.state_values)
+        return self._states_at(layer, layer.state_values, rows)
 
-    def _states_at(self, layer: Any, arrays: list[np.ndarray]) -> list[Tensor]:
+    def _states_at(self, layer: Any, arrays: list[np.ndarray], rows: Rows) -> list[Tensor]:
         states = []
         for i, values in enumerate(arrays):
-            buffer, state = self.outside_state(f"{layer.name} state {i}", layer.units)
+            buffer, state = self.outside_state(f"{layer.name} state {i}", layer.units, rows)
             buffer.point(values.ctypes.data, layer.units)
             state.needs_grad = False
             states.append(state)
@@ -452,9 +488,9 @@ class Builder:
             target.point(values.ctypes.data, layer.units)
             self.op("scatter", state.rows, {"x": state.buffer, "y": target}, f"{layer.name} state", n=layer.units, kind=0)
 
-    def output(self, x: Tensor, name: str) -> Buffer:
-        """The caller's array of a result."""
-        free = not self.masked and not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes
+    def output(self, x: Tensor, name: str, alone: bool = True) -> Buffer:
+        """The caller's array of a result; `alone` unless other ops read it too."""
+        free = alone and not x.rows.masked and not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes
         if free and (x.strided or self.same_layout(x)):
             self.plan.buffers.remove(x.buffer)  # its op writes into the caller's memory
             return x.buffer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,7 @@ class Params:
         self._panels: dict[tuple[Any, ...], tuple[_engine.Buffer, np.ndarray]] = {}
         self._jobs: list[tuple[Any, ...]] = []
         self._pack: _engine.Program | None = None
+        self._packing = Lock()
         self._grads: np.ndarray | None = None
         for variable, offset in zip(self.variables, self.segments, strict=False):
             size = int(np.prod(variable.shape, dtype=object))
@@ -134,20 +136,30 @@ class Params:
             self._grads = aligned_zeros(len(self.values), self.dtype)
         return self._grads
 
-    def current(self) -> bool:
-        """Whether every variable is still a view of this vector and trains as it did."""
+    def holds(self, variables: list[Variable]) -> bool:
+        """Whether these variables are views of this vector, and all of the vector's train as they did."""
         count = self.trainable_count
-        return all(v.params is self and v.trainable is (i < count) for i, v in enumerate(self.variables))
+        return all(v.params is self for v in variables) and all(v.trainable is (i < count) for i, v in enumerate(self.variables))
+
+    @classmethod
+    def holding(cls, variables: list[Variable], dtype: str) -> Params | None:
+        """The vector that holds all of these already, as that of a larger model does; None if there is none."""
+        params = variables[0].params if variables else None
+        return params if params is not None and params.dtype == dtype and params.holds(variables) else None
 
     def gradient_of(self, variable: Variable) -> np.ndarray:
         size = int(np.prod(variable.shape, dtype=object))
         return self.grads[variable.offset : variable.offset + size].reshape(variable.shape)
 
+    def address(self, variable: Variable, gradient: bool = False) -> int:
+        """Of the variable's first number, or of its gradient's."""
+        base = self.grads if gradient else self.values
+        return int(base.ctypes.data) + variable.offset * base.itemsize
+
     def operand(self, variable: Variable, gradient: bool = False) -> _engine.Buffer:
         """A buffer over the variable's numbers, or over its gradient."""
-        base = self.grads if gradient else self.values
         buffer = _engine.Buffer(variable.path, 0, variable.shape[-1] if variable.shape else 1)
-        buffer.point(base.ctypes.data + variable.offset * base.itemsize, buffer.stride)
+        buffer.point(self.address(variable, gradient), buffer.stride)
         return buffer
 
     def panels(self, variable: Variable, shape: tuple[int, int, int], order: tuple[int, ...], transposed: bool = False, row: int = 0) -> _engine.Buffer:
@@ -185,8 +197,12 @@ class Params:
 
     def pack(self, team_size: int) -> None:
         """Bring the panels up to date with the numbers."""
-        if self.stale:
+        if not self.stale:
+            return
+        with self._packing:  # programs of several threads may read the same panels
+            version = self.version
             if self._pack is None:
                 self._pack = _engine.Program([self.pack_op()], [], 0, team_size)
-            self._packed_version = self.version
-            self._pack.run()
+            if self.stale:
+                self._pack.run()
+            self._packed_version = version

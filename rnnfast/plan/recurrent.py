@@ -172,8 +172,8 @@ class _Layer:
         for i, (gates, slot) in enumerate(self.phases):
             order = GATE_ORDER[d.cell][1] if i == 0 else GATE_ORDER[d.cell][0][slot : slot + gates]
             buffers[f"recurrent_t{i}"] = b.params.panels(d.recurrent_kernel, (d.units, d.units, gates), order, transposed=True)
-        buffers["dkernel"], buffers["drecurrent"] = b.params.operand(d.kernel, True), b.params.operand(d.recurrent_kernel, True)
-        buffers["dbias"] = b.params.operand(d.bias, True) if d.bias is not None else None
+        buffers["dkernel"], buffers["drecurrent"] = b.gradient(d.kernel), b.gradient(d.recurrent_kernel)
+        buffers["dbias"] = b.gradient(d.bias) if d.bias is not None else None
         if self.dropped:
             buffers["product"] = b.buffer("product", self.batch * self.padded, self.padded)
             for gate in range(self.phases[0][0]):
@@ -200,9 +200,9 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
     concat : bool
         Whether the two directions write into one tensor, side by side; then the first result holds it.
     """
-    if b.masked or b.gradients:
+    if x.rows.masked or b.gradients:
         x = b.packed(x)
-    b.hold = not directions[-1].zero_output
+    x.rows.root.hold = not directions[-1].zero_output
     width = sum(d.units for d in directions)
     whole = b.tensor("both directions", x, (width,)) if concat and sequence else None
     ends = b.tensor("both ends", x, (width,), b.batch_rows(x.rows), timed=False) if concat and last else None

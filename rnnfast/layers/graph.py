@@ -1,0 +1,123 @@
+"""Graphs: which layer takes what from which. A layer called on a symbol adds a node; a chain of layers is the simplest graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnnfast.layers.base import Layer
+
+Shape = tuple[int | None, ...]
+
+
+@dataclass(eq=False)
+class Symbol:
+    """A tensor of a graph, without numbers.
+
+    Attributes
+    ----------
+    shape : tuple of int or None
+        Batch first, None where it may vary.
+    layer : Layer or None
+        What makes it: for an input its InputLayer, if it has one.
+    node : Node or None
+        None for an input.
+    """
+
+    shape: Shape
+    layer: Layer | None = None
+    node: Node | None = None
+
+    def __repr__(self) -> str:
+        return f"<Symbol {self.shape} of '{self.layer.name if self.layer else 'input'}'>"
+
+
+@dataclass(eq=False)
+class Node:
+    """One use of a layer: what it takes, the states that it starts from, what it gives."""
+
+    layer: Layer
+    inputs: list[Symbol]
+    states: list[Symbol]
+    outputs: list[Symbol] = field(default_factory=list)
+
+
+@dataclass
+class Graph:
+    """Nodes, each after those that it takes from."""
+
+    nodes: list[Node]
+    inputs: list[Symbol]
+    outputs: list[Symbol]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Each layer once, inputs' first."""
+        made = [s.layer for s in self.inputs if s.layer is not None]
+        return list(dict.fromkeys([*made, *(node.layer for node in self.nodes)]))
+
+    def uses(self, symbol: Symbol) -> int:
+        """How often a symbol is read."""
+        return sum(node.inputs.count(symbol) + node.states.count(symbol) for node in self.nodes) + self.outputs.count(symbol)
+
+
+def symbol_of(x: Any) -> Symbol | None:
+    """x as a symbol: one itself, or what an `Input` stands for; None for anything else."""
+    return x if isinstance(x, Symbol) else getattr(x, "symbol", None)
+
+
+def symbols_of(x: Any) -> list[Symbol] | None:
+    """The symbols of a call's argument; None if it has numbers."""
+    found = [symbol_of(one) for one in (x if isinstance(x, list | tuple) else [x])]
+    return [s for s in found if s is not None] if found and all(s is not None for s in found) else None
+
+
+def apply(layer: Layer, inputs: list[Symbol], states: Iterable[Symbol] = ()) -> list[Symbol]:
+    """Add a node; its outputs, first the layer's, then its states if it returns them."""
+    node = Node(layer, inputs, list(states))
+    shape: Any = [s.shape for s in inputs] if layer.many else inputs[0].shape
+    node.outputs = [Symbol(tuple(one), layer, node) for one in layer.output_shapes(shape)]
+    return node.outputs
+
+
+def chain(layers: Sequence[Layer]) -> Graph:
+    """The graph of layers one after the other: each takes the first output of the one before."""
+    first = symbol_of(layers[0])
+    source = first or Symbol(layers[0].input_shape or (), None)
+    nodes, outputs = [], [source]
+    for layer in layers[1 if first else 0 :]:
+        outputs = apply(layer, [outputs[0]])
+        nodes.append(outputs[0].node)
+    return Graph([n for n in nodes if n is not None], [source], outputs)
+
+
+def between(inputs: list[Symbol], outputs: list[Symbol]) -> Graph:
+    """The graph that leads from some symbols to others.
+
+    Raises
+    ------
+    ValueError
+        If an output depends on an input that is not among `inputs`, or an input on nothing that is asked for.
+    """
+    order: list[Node] = []
+    pending: list[tuple[Symbol, bool]] = [(s, False) for s in reversed(outputs)]
+    seen: set[Symbol] = set()
+    while pending:
+        symbol, ready = pending.pop()
+        if ready and symbol.node is not None and symbol.node not in order:
+            order.append(symbol.node)
+        if symbol in seen or symbol in inputs:
+            seen.add(symbol)
+            continue
+        seen.add(symbol)
+        if symbol.node is None:
+            name = f"'{symbol.layer.name}'" if symbol.layer else "without a layer"
+            raise ValueError(f"Model: outputs depend on the input {name} of shape {symbol.shape}, which must be among inputs.")
+        pending.append((symbol, True))
+        pending += [(s, False) for s in reversed([*symbol.node.inputs, *symbol.node.states])]
+    for i, symbol in enumerate(inputs):
+        if symbol not in seen:
+            raise ValueError(f"Model: inputs[{i}] of shape {symbol.shape} leads to none of the outputs; leave it out.")
+    return Graph(order, inputs, outputs)

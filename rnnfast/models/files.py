@@ -1,0 +1,141 @@
+"""Models in files: what is written, how it comes back, and the classes that a file may name."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+
+import numpy as np
+
+from rnnfast.errors import FormatError, suggest
+from rnnfast.layers.base import given_weights
+from rnnfast.models import saving
+
+_MODELS: dict[str, type[Saved]] = {}
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, MemoryError, OverflowError)
+
+
+def register_model(cls: type[Any]) -> type[Any]:
+    """Make a class of models known by name to files."""
+    _MODELS[cls.__name__] = cls
+    return cls
+
+
+class Saved:
+    """Mixin of models that are written to files and come back."""
+
+    _saved_slots: list[np.ndarray] = []  # noqa: RUF012 - the optimizer's state from a file, until the first step takes it; never altered in place
+
+    def save(self: Any, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, atomically: layers, weights, optimizer, random states and a self-test that loading repeats.
+
+        Parameters
+        ----------
+        path : str or path-like
+            By convention ending in ".rnnf".
+        """
+        runner = self.runner()
+        arrays = {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)}
+        xs = [self._random_input(inlet, seed) for seed, inlet in enumerate(runner.inlets)]
+        arrays |= {_test_name(i, len(xs)): x for i, x in enumerate(xs)}
+        arrays["selftest/output"] = np.asarray(_first(runner.predict(xs)))
+        config: dict[str, Any] = {"class_name": type(self).__name__, "config": self.get_config(), "seeds": [list(s.get_state()) for s in self._seeds()]}
+        config["shuffle"] = self.get_random_state()
+        if self.compiled:
+            config["compile"] = self.get_compile_config()
+            config["iterations"] = self.optimizer.iterations
+            slots = self._steps.slots if self._steps is not None else self._saved_slots
+            arrays |= {f"optimizer/{name}": slot for name, slot in zip(self.optimizer.slot_names, slots, strict=False)}
+        saving.save_archive(path, config, arrays)
+
+    def save_weights(self: Any, path: str | os.PathLike[str]) -> None:
+        """Write the weights alone to one file, atomically."""
+        saving.save_archive(path, {"class_name": "weights"}, {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)})
+
+    def load_weights(self: Any, path: str | os.PathLike[str]) -> None:
+        """Set the weights from a file of :meth:`save_weights` or :meth:`save`."""
+        _, arrays = saving.load_archive(path)
+        self.set_weights([arrays[name] for name in sorted(arrays) if name.startswith("weights/")])
+
+    def _seeds(self: Any) -> list[Any]:
+        return [one.seeds for layer in self.layers for one in (layer.sublayers() or [layer]) if hasattr(one, "seeds")]
+
+    def _random_input(self: Any, inlet: Any, seed: int) -> np.ndarray:
+        shape = [2 if i == 0 and n is None else 5 if n is None else n for i, n in enumerate(inlet.shape)]
+        rng = np.random.default_rng(seed)
+        if inlet.tokens:
+            return rng.integers(0, min(layer.input_dim for layer in inlet.embeddings), shape)
+        return rng.standard_normal(shape).astype(self.runner().dtype)
+
+    @classmethod
+    def _from_archive(cls: Any, path: Any, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+        try:
+            with given_weights([arrays.pop(name) for name in sorted(arrays) if name.startswith("weights/")]) as left:
+                model = cls.from_config(config["config"])
+            if left:
+                raise ValueError(f"{len(left)} weights are left over")
+            for seeds, state in zip(model._seeds(), config["seeds"], strict=True):
+                seeds.set_state(tuple(state))
+            model.set_random_state(tuple(config["shuffle"]) if config.get("shuffle") else None)
+            if config.get("compile"):
+                model.compile_from_config(config["compile"])
+                model.optimizer.iterations = int(config["iterations"])
+                names = [f"optimizer/{name}" for name in model.optimizer.slot_names]
+                model._saved_slots = [arrays.pop(name) for name in names if name in arrays]
+            count = len(model.runner().inlets)
+            xs, expected = [arrays.pop(_test_name(i, count)) for i in range(count)], arrays.pop("selftest/output")
+            found = _first(model.runner().predict(xs))
+        except _BROKEN as error:
+            raise FormatError(f"{path}: config.json does not describe a model: {error}") from error
+        if arrays:
+            raise FormatError(f"{path}: members without a use: {sorted(arrays)}.")
+        model.reset_states()
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise FormatError(f"{path}: self-test failed: the model does not reproduce the outputs it was saved with.")
+        return model
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Make a model, with new weights, from `get_config`'s result."""
+        raise NotImplementedError
+
+
+def _test_name(place: int, count: int) -> str:
+    return "selftest/input" if count == 1 else f"selftest/input{place}"
+
+
+def _first(result: Any) -> np.ndarray:
+    first: np.ndarray = result[0] if isinstance(result, list) else result
+    return first
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load a model that its `save` wrote.
+
+    Returns
+    -------
+    Sequential, Model or a model of `rnnfast.builders`
+        Of the class that was saved, compiled as it was.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, altered or of another kind.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, rnnfast
+    >>> from rnnfast import Input, Sequential, layers
+    >>> model = Sequential([Input((None, 3)), layers.GRU(4)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/m.rnnf")
+    ...     same = rnnfast.load(f"{folder}/m.rnnf")
+    >>> x = np.ones((1, 7, 3), np.float32)
+    >>> bool((same.predict_on_batch(x) == model.predict_on_batch(x)).all())
+    True
+    """
+    config, arrays = saving.load_archive(path)
+    name = config.get("class_name")
+    if name not in _MODELS:
+        raise FormatError(f"{os.fspath(path)}: holds {name!r}, not a model. {suggest(str(name), _MODELS)}")
+    return _MODELS[name]._from_archive(path, config, arrays)

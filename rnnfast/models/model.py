@@ -1,0 +1,270 @@
+"""Model: a graph of layers that is compiled, fitted, asked for predictions, streamed and saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnnfast.errors import suggest
+from rnnfast.layers import Layer, deserialize, serialize
+from rnnfast.layers import graph as graphs
+from rnnfast.layers.base import assign_all, unique_name
+from rnnfast.layers.graph import Graph, Node, Symbol
+from rnnfast.layers.runner import Runner
+from rnnfast.models.files import Saved, register_model
+from rnnfast.models.steps import Steps
+from rnnfast.models.stream import Stream
+from rnnfast.models.training import Trainer
+from rnnfast.plan import Plan, Variable
+
+
+class Runnable(Saved, Trainer):
+    """What all models do: run a graph of layers. A subclass says which graph.
+
+    Attributes
+    ----------
+    built : bool
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.built = False
+        self.stop_training = False
+        self._runner: Runner | None = None
+        self._steps: Steps | None = None
+        self._direct: dict[Any, Any] = {}
+
+    def graph(self) -> Graph:
+        """The layers and how they are connected."""
+        raise NotImplementedError
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, each once, without the inputs'."""
+        return list(dict.fromkeys(node.layer for node in self.graph().nodes))
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """A layer by its name or place."""
+        if index is not None:
+            return self.layers[index]
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(f"{self._label}: no layer is called {name!r}. {suggest(str(name), [layer.name for layer in self.layers])}")
+
+    def runner(self, alone: bool = False) -> Runner:
+        """What runs the layers; `alone` with a parameter vector of this model's own, as training needs it."""
+        if self._runner is None or not self._runner.current(alone):
+            self._runner = Runner(self.graph(), self._label, alone)
+            self._direct = {}
+        return self._runner
+
+    # -- steps -----------------------------------------------------------------------------------------------------------------
+
+    def _compiled(self) -> None:
+        self._steps = None
+
+    def _stepper(self) -> Steps:
+        runner, steps = self.runner(alone=True), self._steps
+        if steps is None or steps.runner is not runner or steps.predictions != self._needs_predictions:
+            self._steps = Steps(runner, self.loss, self.optimizer, self._needs_predictions, steps)
+            for slot, value in zip(self._steps.slots, self._saved_slots, strict=False):
+                slot[: len(value)] = value
+            self._saved_slots = []
+        return self._steps  # type: ignore[return-value]
+
+    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[float, np.ndarray | None]:
+        return self._stepper().run(x, y, sample_weight, mask, train=True)
+
+    def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[float, np.ndarray]:
+        loss, y_pred = self._stepper().run(x, y, sample_weight, mask, train=False)
+        assert y_pred is not None
+        return loss, y_pred
+
+    def _predict_step(self, x: Any, mask: Any) -> Any:
+        return self.runner().predict(x, mask=mask)
+
+    def _output_mask(self) -> np.ndarray | None:
+        return self._stepper().output_mask
+
+    def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+        """Return the outputs for one batch, in one call of the engine."""
+        if lengths is None and mask is None and self._runner is not None:
+            program = self._direct.get(getattr(x, "shape", None))
+            if program is not None and not self._runner.params.stale:
+                y = program.call(x)
+                if y is not None:
+                    return y
+        self._build_for(x)
+        runner = self.runner()
+        result = runner.predict(x, mask=mask, lengths=lengths)
+        if lengths is None and mask is None and isinstance(x, np.ndarray):
+            self._direct[x.shape] = runner.direct_program(x)
+        return result
+
+    def __call__(self, x: Any, mask: Any = None, training: bool = False, lengths: Any = None) -> Any:
+        """The output for x; `training` turns dropout on."""
+        self._build_for(x)
+        return self.runner().predict(x, mask=mask, lengths=lengths, training=training)
+
+    def vjp(self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, training: bool = False) -> dict[str, Any]:
+        """Gradients of sum(dy * y): "y", "x" and "weights", in the order of :meth:`get_weights`."""
+        return self.runner().vjp(x, dy, mask=mask, lengths=lengths, training=training)
+
+    def plan(self, batch: int, time: int | None = None) -> Plan:
+        """The plan that one prediction of this size runs; print it."""
+        runner = self.runner()
+        xs = [self._example(inlet.shape, inlet.tokens, batch, time) for inlet in runner.inlets]
+        return runner.predict_plan(xs, [None] * len(xs), False, 0).builder.plan
+
+    def _example(self, shape: graphs.Shape, tokens: bool, batch: int, time: int | None) -> np.ndarray:
+        sizes: Any = [batch, *(time if n is None else n for n in shape[1:])]
+        return np.zeros(sizes, np.int64 if tokens else self.runner().dtype)
+
+    def stream(self) -> Stream:
+        """One live sequence: step by step with the state kept."""
+        return Stream(self)
+
+    def reset_states(self) -> None:
+        """Let stateful layers start from zeros again."""
+        for layer in self.layers:
+            if hasattr(layer, "reset_state"):
+                layer.reset_state()
+
+    reset_state = reset_states
+
+    # -- weights ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> list[Variable]:
+        return list(dict.fromkeys(v for layer in self.layers for v in layer.weights))
+
+    variables = weights
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return [v for v in self.weights if v.trainable]
+
+    trainable_weights = trainable_variables
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, layer by layer, in Keras' order."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Set all weights from a list in the order of :meth:`get_weights`."""
+        assign_all(self._label, self.weights, weights)
+
+    def count_params(self) -> int:
+        """Number of weights."""
+        return sum(int(np.prod(v.shape, dtype=object)) for v in self.weights)
+
+    def summary(self, print_fn: Any = print) -> None:
+        """Print a table of the layers."""
+        nodes = self.graph().nodes if self.built else [Node(layer, [], []) for layer in self.layers]
+        many = any(len(node.inputs) + len(node.states) > 1 for node in nodes)
+        lines = [f'Model: "{self.name}"', f"{'Layer (type)':<44}{'Output shape':<24}{'Params':>12}" + ("  Connected to" if many else ""), "=" * 80]
+        for node in nodes:
+            layer = node.layer
+            shape, count = (str(node.outputs[0].shape), f"{layer.count_params():,}") if self.built else ("?", "?")
+            line = f"{f'{layer.name} ({type(layer).__name__})':<44}{shape:<24}{count:>12}"
+            lines.append(line + ("  " + ", ".join(s.layer.name for s in [*node.inputs, *node.states] if s.layer) if many else ""))
+        trainable = sum(int(np.prod(v.shape)) for v in self.trainable_variables)
+        lines += ["=" * 80, f"Total params: {self.count_params():,}. Trainable: {trainable:,}."]
+        print_fn("\n".join(lines))
+
+
+@register_model
+class Model(Runnable):
+    """A model of any graph of layers (Keras' functional form).
+
+    Parameters
+    ----------
+    inputs : Input or list of them
+    outputs : symbol or list of them
+        What layers gave when they were called on inputs and on each other's outputs.
+    name : str, optional
+
+    Notes
+    -----
+    Arrays for several inputs are given as a list in their order or as a dict by the inputs' names; `lengths` and `mask` likewise. Models that share layers
+    share their weights; the one that is trained owns the vector that they lie in. A model that is trained has one output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rnnfast import Input, Model, layers
+    >>> source, target = Input((None, 8), name="source"), Input((None, 4), name="target")
+    >>> _, h = layers.GRU(16, return_state=True)(source)
+    >>> decoded = layers.GRU(16, return_sequences=True)(target, initial_state=h)
+    >>> model = Model([source, target], layers.Dense(4)(decoded))
+    >>> x = {"source": np.zeros((2, 9, 8), np.float32), "target": np.zeros((2, 5, 4), np.float32)}
+    >>> model.predict_on_batch(x, lengths={"source": np.array([9, 3])}).shape
+    (2, 5, 4)
+    """
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None) -> None:
+        super().__init__(name or unique_name("model"))
+        ends = [graphs.symbols_of(inputs), graphs.symbols_of(outputs)]
+        for what, found in zip(("inputs", "outputs"), ends, strict=True):
+            if found is None:
+                raise TypeError(f"{self._label}: {what} must be Input(...) or what layers give when they are called on one.")
+        self._graph = graphs.between(*ends)  # type: ignore[arg-type]
+        names = [s.layer.name if s.layer else "" for s in self._graph.inputs] + [layer.name for layer in self._graph.layers if not hasattr(layer, "symbol")]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"{self._label}: layer names must be unique, got '{repeated}' twice.")
+        self.input_names = names[: len(self._graph.inputs)]
+        self.built = True
+
+    def graph(self) -> Graph:
+        """The layers and how they are connected."""
+        return self._graph
+
+    def build(self, input_shape: Any) -> None:
+        """A model of a graph is built with it."""
+
+    @property
+    def input_shape(self) -> Any:
+        shapes = [s.shape for s in self._graph.inputs]
+        return shapes if len(shapes) > 1 else shapes[0]
+
+    @property
+    def output_shape(self) -> Any:
+        shapes = [s.shape for s in self._graph.outputs]
+        return shapes if len(shapes) > 1 else shapes[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """The layers and connections, as JSON can hold them: a symbol is [place of its node, which of its outputs], an input [-1 - its place, 0]."""
+        g = self._graph
+        layers = g.layers
+        places: dict[Symbol, list[int]] = {s: [-1 - i, 0] for i, s in enumerate(g.inputs)}
+        nodes = []
+        for i, node in enumerate(g.nodes):
+            nodes.append([layers.index(node.layer), [places[s] for s in node.inputs], [places[s] for s in node.states]])
+            places |= {s: [i, j] for j, s in enumerate(node.outputs)}
+        inputs = [layers.index(s.layer) for s in g.inputs]  # type: ignore[arg-type]
+        return {"name": self.name, "layers": [serialize(layer) for layer in layers], "nodes": nodes, "inputs": inputs, "outputs": [places[s] for s in g.outputs]}
+
+    @classmethod
+    def graph_from_config(cls, config: dict[str, Any]) -> Graph:
+        """The graph, with new layers, of :meth:`get_config`'s result."""
+        layers = [deserialize(saved) for saved in config["layers"]]
+        inputs = [graphs.symbol_of(layers[i]) for i in config["inputs"]]
+        nodes: list[Node] = []
+
+        def at(place: list[int]) -> Any:
+            return inputs[-1 - place[0]] if place[0] < 0 else nodes[place[0]].outputs[place[1]]
+
+        for number, sources, states in config["nodes"]:
+            given = [at(place) for place in sources]
+            found = layers[number](given if layers[number].many else given[0], initial_state=[at(place) for place in states] or None)
+            nodes.append((found[0] if isinstance(found, list) else found).node)
+        return Graph(nodes, inputs, [at(place) for place in config["outputs"]])  # type: ignore[arg-type]
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Model:
+        """Make a model, with new weights, from :meth:`get_config`'s result."""
+        made = cls.graph_from_config(config)
+        return cls(made.inputs, made.outputs, name=config.get("name"))
