@@ -1,0 +1,41 @@
+"""Every example runs in its quick mode and reaches its score."""
+
+import importlib
+import operator
+import pkgutil
+
+import pytest
+
+from rnnfast import examples
+from rnnfast.examples._run import main
+
+COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
+
+# name: {score that run(quick=True) returns: (comparison, bound)}
+EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_quick_mode_reaches_its_bounds(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where an example may write a picture
+    scores = importlib.import_module(f"rnnfast.examples.{name}").run(quick=True)
+    assert capsys.readouterr().out.strip()
+    missed = {key: (scores[key], comparison, bound) for key, (comparison, bound) in EXAMPLES[name].items() if not COMPARE[comparison](scores[key], bound)}
+    assert not missed, f"all scores: {scores}"
+
+
+def test_every_example_is_in_the_table():
+    assert {module.name for module in pkgutil.iter_modules(examples.__path__) if not module.name.startswith("_")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--quick"]])
+def test_command_line_passes_quick_on(arguments):
+    calls = []
+
+    def run(quick=False):
+        calls.append(quick)
+        return {}
+
+    run.__module__ = main.__module__
+    main(run, arguments)
+    assert calls == [bool(arguments)]
