@@ -7,7 +7,7 @@ Layers with Keras' names, trained and run by a native engine::
 A model's layers describe themselves to a plan, a flat list of ops over one arena of memory; the engine runs it in one call on all cores.
 """
 
-from rnnfast import activations, callbacks, config, constraints, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
+from rnnfast import activations, callbacks, config, constraints, data, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
 from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
@@ -30,6 +30,7 @@ __all__ = [
     "callbacks",
     "config",
     "constraints",
+    "data",
     "get_num_threads",
     "initializers",
     "layers",
