@@ -1,0 +1,14 @@
+"""Models of the usual shapes, ready to compile: thin functions that read like a page of a textbook.
+
+All take ``cell=``, ``units=``, ``layers=``, ``bidirectional=`` and ``dropout=``.
+"""
+
+from rnnfast.builders._stack import recurrent_stack
+from rnnfast.builders.sequences import many_to_many, many_to_one, one_to_many
+
+__all__ = [
+    "many_to_many",
+    "many_to_one",
+    "one_to_many",
+    "recurrent_stack",
+]
