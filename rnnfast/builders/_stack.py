@@ -75,7 +75,7 @@ def recurrent_stack(
     make, sizes = recurrent_class(cell), widths(units, layers)
     stack: list[Layer] = []
     for i, size in enumerate(sizes):
-        layer: Layer = make(size, return_sequences=return_sequences or i < len(sizes) - 1, **options)
+        layer = make(size, return_sequences=return_sequences or i < len(sizes) - 1, **options)
         stack.append(Bidirectional(layer) if bidirectional else layer)
         if dropout:
             stack.append(Dropout(dropout))
