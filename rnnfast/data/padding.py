@@ -95,12 +95,17 @@ class Buckets:
 
 
 def _stacked(arrays: list[np.ndarray], value: float) -> np.ndarray:
-    return pad_sequences(arrays, dtype=arrays[0].dtype, padding="post", value=value)
+    stacked = np.full((len(arrays), max(len(each) for each in arrays), *arrays[0].shape[1:]), value, arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked
 
 
-def _array(given: Any) -> np.ndarray:
-    array = np.asarray(given)
-    return array.astype(config.floatx()) if array.dtype.kind == "f" else array
+def _arrays(given: Any) -> list[np.ndarray]:
+    """Arrays of one type: whole numbers, or :func:`rnnfast.config.floatx` if any value is not; an empty list says nothing."""
+    arrays = [np.asarray(each) for each in given]
+    whole = all(each.dtype.kind in "iu" for each in arrays if each.size)
+    return [each.astype(np.int64 if whole else config.floatx()) for each in arrays]
 
 
 def bucket_by_length(
@@ -137,14 +142,14 @@ def bucket_by_length(
     [[1, 2, 3]] [0] [3]
     """
     owner = "bucket_by_length"
-    arrays = [_array(each) for each in sequences]
+    arrays = _arrays(sequences)
     if not arrays or any(each.ndim == 0 or each.shape[1:] != arrays[0].shape[1:] for each in arrays):
         raise ShapeError(f"{owner}: sequences must be a list, not empty, of sequences whose steps have one shape.")
     for name, given in (("targets", targets), ("sample_weight", sample_weight)):
         if given is not None and len(given) != len(arrays):
             raise ShapeError(f"{owner}: {name} must have {len(arrays)} entries as sequences has, got {len(given)}.")
     if targets is not None:
-        targets = [_array(each) for each in targets]
+        targets = _arrays(targets)
         if len({each.shape for each in targets}) == 1:
             targets = np.stack(targets)
         elif [len(each) if each.ndim else -1 for each in targets] != [len(each) for each in arrays]:
