@@ -7,7 +7,22 @@ Layers with Keras' names, trained and run by a native engine::
 A model's layers describe themselves to a plan, a flat list of ops over one arena of memory; the engine runs it in one call on all cores.
 """
 
-from rnnfast import activations, callbacks, config, constraints, data, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
+from rnnfast import (
+    activations,
+    builders,
+    callbacks,
+    config,
+    constraints,
+    data,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+    utils,
+)
 from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
@@ -27,6 +42,7 @@ __all__ = [
     "UnsupportedISAError",
     "__version__",
     "activations",
+    "builders",
     "callbacks",
     "config",
     "constraints",

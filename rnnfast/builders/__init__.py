@@ -4,9 +4,12 @@ All take ``cell=``, ``units=``, ``layers=``, ``bidirectional=`` and ``dropout=``
 """
 
 from rnnfast.builders._stack import recurrent_stack
+from rnnfast.builders.forecaster import Forecaster, forecaster
 from rnnfast.builders.sequences import many_to_many, many_to_one, one_to_many
 
 __all__ = [
+    "Forecaster",
+    "forecaster",
     "many_to_many",
     "many_to_one",
     "one_to_many",
