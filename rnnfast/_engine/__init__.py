@@ -1,6 +1,7 @@
 """The compiled engine. No word of Keras below this line."""
 
 from rnnfast._engine.buffers import Buffer, Rows
+from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
@@ -15,6 +16,8 @@ __all__ = [
     "RecurrentLayer",
     "RowOp",
     "Rows",
+    "WindowOp",
+    "WindowRows",
     "available_isas",
     "cell_facts",
     "elementwise",

@@ -45,3 +45,16 @@ cdef inline void share(int64_t n, rnnf_team *team, int member, int64_t grain, in
     cdef int64_t parts = (n + grain - 1) // grain
     begin[0] = parts * member // team.size * grain
     end[0] = min(n, parts * (member + 1) // team.size * grain)
+
+cdef inline int64_t length_of(const rows_map *rows, int64_t r) noexcept nogil:
+    """Steps of sorted row r."""
+    cdef int64_t low = 0, high = rows.time, middle
+    if rows.dense:
+        return rows.time
+    while low < high:  # active[low - 1] > r >= active[high]
+        middle = (low + high) // 2
+        if rows.active[middle] > r:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from rnnfast._engine.buffers cimport Buffer, Op, Rows, op_work, operand, rows_map, share
+from rnnfast._engine.buffers cimport Buffer, Op, Rows, length_of, op_work, operand, rows_map, share
 from rnnfast._engine.cpu cimport kernels_of
 from rnnfast._engine.kernels cimport (
     ACT_COUNT, ACT_FIRST_KEEPING_INPUT, ACT_linear, rnnf_barrier, rnnf_kernels, rnnf_loss, rnnf_matmul, rnnf_outer, rnnf_team, rnnf_update,
@@ -257,13 +257,6 @@ cdef void normalize_back(void *args, rnnf_team *team, int member) noexcept nogil
     if a.dkernel != NULL or a.dbias != NULL:
         a.k.normalize_sums(a.dkernel.data if a.dkernel != NULL else NULL, a.dbias.data if a.dbias != NULL else NULL, a.x.data, a.dy.data,
                            <double *>a.kept.data, shape)
-
-
-cdef inline int64_t length_of(const rows_map *rows, int64_t r) noexcept nogil:
-    cdef int64_t t = 0
-    while t < rows.time and rows.active[t] > r:
-        t += 1
-    return t
 
 
 cdef void pool(void *args, rnnf_team *team, int member) noexcept nogil:

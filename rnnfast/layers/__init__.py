@@ -1,6 +1,7 @@
 """Layers, with Keras' names, arguments and weights."""
 
 from rnnfast.layers.base import Layer, deserialize, serialize
+from rnnfast.layers.convolution import AveragePooling1D, Conv1D, Cropping1D, MaxPooling1D, ZeroPadding1D
 from rnnfast.layers.core import (
     Activation,
     Dense,
@@ -27,8 +28,11 @@ __all__ = [
     "Activation",
     "Add",
     "Average",
+    "AveragePooling1D",
     "Bidirectional",
     "Concatenate",
+    "Conv1D",
+    "Cropping1D",
     "Dense",
     "Dropout",
     "Embedding",
@@ -40,6 +44,7 @@ __all__ = [
     "Layer",
     "LayerNormalization",
     "Masking",
+    "MaxPooling1D",
     "Multiply",
     "RepeatVector",
     "Reshape",
@@ -47,6 +52,7 @@ __all__ = [
     "SpatialDropout1D",
     "Subtract",
     "TimeDistributed",
+    "ZeroPadding1D",
     "deserialize",
     "serialize",
 ]
