@@ -50,7 +50,7 @@ def module(name, sources=(), openmp=False):
 
 setup(
     ext_modules=cythonize(
-        [module("cpu", ["csrc/dispatch.c"]), module("buffers"), module("recurrent"), module("rowwise"), module("convolution"), module("program", openmp=True)],
+        [module("cpu", ["csrc/dispatch.c"]), module("buffers"), module("recurrent"), module("rowwise"), module("convolution"), module("normalization"), module("program", openmp=True)],
         language_level=3,
     ),
     cmdclass={"build_ext": BuildEngine},

@@ -170,6 +170,10 @@ typedef struct {
     void (*normalize)(void *y, const void *x, const void *gamma, const void *beta, double eps, double *kept, int64_t n);
     void (*normalize_back)(void *dx, const void *x, const void *dy, const void *gamma, const double *kept, int64_t n);
     void (*normalize_sums)(void *dgamma, void *dbeta, const void *x, const void *dy, const double *kept, const int64_t *shape);
+    void (*column_moments)(const void *x, int64_t rows, int64_t n, double *kept, int64_t c0, int64_t c1);
+    void (*standardize)(void *y, const void *x, int64_t rows, int64_t n, const double *kept, const void *gamma, const void *beta);
+    void (*column_products)(const void *x, const void *dy, int64_t rows, int64_t n, double *kept, int64_t c0, int64_t c1);
+    void (*standardize_back)(void *dx, const void *x, const void *dy, int64_t rows, int64_t n, const double *kept, const void *gamma, double count);
 } rnnf_kernels;
 
 /* The tables compiled into this build, best first; isa is NULL at the end. */

@@ -11,6 +11,7 @@
 #include "kernels/step.h"
 #include "kernels/elementwise.h"
 #include "kernels/rows.h"
+#include "kernels/columns.h"
 #include "kernels/loss.h"
 #include "kernels/update.h"
 
@@ -49,6 +50,10 @@ const rnnf_kernels V(rnnf) = {
     .normalize = V(normalize),
     .normalize_back = V(normalize_back),
     .normalize_sums = V(normalize_sums),
+    .column_moments = V(column_moments),
+    .standardize = V(standardize),
+    .column_products = V(column_products),
+    .standardize_back = V(standardize_back),
 };
 
 #undef LANES

@@ -3,12 +3,14 @@
 from rnnfast._engine.buffers import Buffer, Rows
 from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
+from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
 
 __all__ = [
     "ACTIVATIONS",
+    "BatchNormOp",
     "Buffer",
     "PackOp",
     "PairOp",

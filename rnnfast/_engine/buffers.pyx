@@ -145,7 +145,7 @@ cdef class Rows:
     def set_parts_of(self, Rows parent):
         """Every packed row of the parent, pads too, is so many rows here."""
         cdef int64_t parts = self.map.time // parent.capacity
-        self.map.count, self.map.pads = (parent.map.count + parent.map.pads) * parts, 0
+        self.map.count, self.map.pads = parent.map.count * parts, parent.map.pads * parts
 
     def set_repeat_of(self, Rows parent):
         """Every step exists (time is this map's own), rows in the parent's order."""

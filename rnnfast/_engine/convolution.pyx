@@ -153,7 +153,7 @@ cdef void product(const task *a, const view *v, rnnf_matmul *g, const operand *t
 
 
 cdef void convolve(void *args, rnnf_team *team, int member) noexcept nogil:
-    """y = act(windows of x . kernel + bias)."""
+    """y = act(windows of x . kernel + bias), pads are act(0)."""
     cdef task *a = <task *>args
     cdef view v = view(a.rows, a.to, a.x, False)
     cdef rnnf_matmul g
@@ -165,6 +165,8 @@ cdef void convolve(void *args, rnnf_team *team, int member) noexcept nogil:
         g.block, g.cols, g.act = a.channels, a.filters, a.act
         product(a, &v, &g, a.y, j, begin, end, own_scratch(a, member))
     clear_pads(a, a.to, a.y, a.groups * a.filters, member)
+    if member == 0:
+        a.k.activate(a.act, row_of(a, a.y, a.to.count), row_of(a, a.y, a.to.count), a.to.pads * a.groups * a.filters)
 
 
 cdef void turn_kernel(const task *a, int64_t j, int64_t tap) noexcept nogil:

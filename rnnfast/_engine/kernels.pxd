@@ -118,6 +118,10 @@ cdef extern from "rnnf.h" nogil:
         void (*normalize)(void *y, const void *x, const void *gamma, const void *beta, double eps, double *kept, int64_t n) noexcept nogil
         void (*normalize_back)(void *dx, const void *x, const void *dy, const void *gamma, const double *kept, int64_t n) noexcept nogil
         void (*normalize_sums)(void *dgamma, void *dbeta, const void *x, const void *dy, const double *kept, const int64_t *shape) noexcept nogil
+        void (*column_moments)(const void *x, int64_t rows, int64_t n, double *kept, int64_t c0, int64_t c1) noexcept nogil
+        void (*standardize)(void *y, const void *x, int64_t rows, int64_t n, const double *kept, const void *gamma, const void *beta) noexcept nogil
+        void (*column_products)(const void *x, const void *dy, int64_t rows, int64_t n, double *kept, int64_t c0, int64_t c1) noexcept nogil
+        void (*standardize_back)(void *dx, const void *x, const void *dy, int64_t rows, int64_t n, const double *kept, const void *gamma, double count) noexcept nogil
 
     ctypedef struct rnnf_tables:
         const char *isa

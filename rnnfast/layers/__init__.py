@@ -19,6 +19,7 @@ from rnnfast.layers.core import (
     SpatialDropout1D,
 )
 from rnnfast.layers.merging import Add, Average, Concatenate, Multiply, Subtract
+from rnnfast.layers.normalization import BatchNormalization
 from rnnfast.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnfast.layers.wrappers import Bidirectional, TimeDistributed
 
@@ -29,6 +30,7 @@ __all__ = [
     "Add",
     "Average",
     "AveragePooling1D",
+    "BatchNormalization",
     "Bidirectional",
     "Concatenate",
     "Conv1D",

@@ -99,8 +99,10 @@ class Layer:
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
         """Subclasses add their variables here."""
 
-    def add_weight(self, shape: tuple[int, ...], name: str, initializer: Any = None, regularizer: Any = None, constraint: Any = None) -> Variable:
-        """Make one variable."""
+    def add_weight(
+        self, shape: tuple[int, ...], name: str, initializer: Any = None, regularizer: Any = None, constraint: Any = None, trainable: bool = True
+    ) -> Variable:
+        """Make one variable; without `trainable` it never trains, whatever the layer does."""
         given = _given.get()
         if given is None:
             value = initializers.get(initializer or "glorot_uniform")(shape, dtype=self.dtype)
@@ -108,7 +110,7 @@ class Layer:
             value = np.asarray(given.pop(0) if given else (), self.dtype)
             if value.shape != tuple(shape):
                 raise ShapeError(f"{type(self).__name__} '{self.name}': weight '{name}' must have shape {tuple(shape)}, the file has {value.shape}.")
-        variable = Variable(value, name, self._trainable, regularizer=regularizers.get(regularizer), constraint=constraints.get(constraint))
+        variable = Variable(value, name, self._trainable, not trainable, regularizer=regularizers.get(regularizer), constraint=constraints.get(constraint))
         variable.path = f"{self.name}/{name}"
         self.weights.append(variable)
         return variable
@@ -123,7 +125,7 @@ class Layer:
         for layer in self.sublayers():
             layer.trainable = value
         for variable in self.weights:
-            variable.trainable = self._trainable
+            variable.trainable = self._trainable and not variable.fixed
 
     def sublayers(self) -> list[Layer]:
         """Layers inside this one, forward before backward."""

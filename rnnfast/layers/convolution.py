@@ -53,7 +53,7 @@ class Conv1D(Windowed):
     """``y[s] = activation(sum_k x[s strides + k dilation_rate - left] W[k] + b)``: a convolution over time (as in Waibel et al. 1989; dilated: van den Oord et al. 2016).
 
     A sequence is followed by nothing and preceded by nothing: steps outside it are zeros. With `lengths` or a mask each row is its own valid steps, one after
-    the other, and its output is as long as the rule of `padding` says for that many; further steps of the output are masked and show zeros.
+    the other, and its output is as long as the rule of `padding` says for that many; further steps of the output are masked and show activation(0).
 
     Parameters
     ----------

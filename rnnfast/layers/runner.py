@@ -84,10 +84,13 @@ class Runner:
         self.variables = list(dict.fromkeys(v for layer in self.layers for v in layer.weights))
         shared = None if alone else Params.holding(self.variables, self.dtype)
         self.params = shared or Params(self.variables, self.dtype)
+        self.training_layers = [layer.trainable for layer in self.layers]  # whose plans may depend on it
         self.bounds: dict[tuple[Any, ...], Bound] = {}
 
     def current(self, alone: bool = False) -> bool:
         """Whether the layers still are as they were when this was made."""
+        if self.training_layers != [layer.trainable for layer in self.layers]:
+            return False
         return self.params.holds(self.variables) and not (alone and len(self.params.variables) > len(self.variables))
 
     # -- the caller's arrays ---------------------------------------------------------------------------------------------------

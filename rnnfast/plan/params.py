@@ -23,12 +23,14 @@ class Variable:
     shape : tuple of int
     dtype : str
     trainable : bool
+    fixed : bool
+        Whether no optimizer ever changes it: moving statistics.
     regularizer, constraint : object or None
     """
 
-    def __init__(self, value: np.ndarray, name: str, trainable: bool = True, **roles: Any) -> None:
+    def __init__(self, value: np.ndarray, name: str, trainable: bool = True, fixed: bool = False, **roles: Any) -> None:
         self.name = self.path = name
-        self.trainable = trainable
+        self.trainable, self.fixed = trainable and not fixed, fixed
         self.regularizer = roles.get("regularizer")
         self.constraint = roles.get("constraint")
         self.params: Params | None = None
