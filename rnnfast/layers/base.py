@@ -72,6 +72,8 @@ class Layer:
     timed: bool | None = None  # whether the input needs a time axis; None: either
     uses_mask = False  # whether its output depends on which steps are masked
     streams = False  # whether a live stream can run it step by step
+    waits_for = "it needs the whole sequence before its first output"  # why it cannot, if it cannot
+    pace = 1  # steps of a live stream for one step of its output
 
     def __init__(self, *, name: str | None = None, dtype: str | None = None, trainable: bool = True, **unknown: Any) -> None:
         if unknown:
@@ -166,6 +168,10 @@ class Layer:
     def compute_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
         """The mask [B, T] that this layer makes of its input, for layers that make one."""
         return mask
+
+    def stream_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of what a live stream keeps of this layer from call to call: the states of a recurrent one."""
+        return [(self.units,)] * self.states if hasattr(self, "describe_states") else []  # type: ignore[attr-defined]
 
     def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
         """What is wrong with an input of this kind, or None."""

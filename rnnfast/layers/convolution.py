@@ -16,6 +16,7 @@ class Windowed(Layer):
     """Base of layers whose output steps each read a window of input steps."""
 
     timed = uses_mask = True
+    waits_for = "its windows reach steps that come later. Use padding='causal', or windows that are not longer than strides"
     window: Window
 
     def _one(self, argument: str, value: Any) -> int:
@@ -113,7 +114,7 @@ class Conv1D(Windowed):
     def stream_shapes(self) -> list[tuple[int, ...]]:
         """A stream keeps the inputs that later windows still read."""
         assert self.input_shape is not None
-        return [(self.window.reach, int(self.input_shape[-1] or 0))] if self.padding == "causal" else []
+        return [(self.window.reach, int(self.input_shape[-1] or 0))] if self.padding == "causal" and self.window.reach else []
 
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
@@ -132,7 +133,7 @@ class Conv1D(Windowed):
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         self._check_steps(x)
         window = self.window
-        if b.streaming is not None and self.padding == "causal":
+        if b.streaming is not None and self.name in b.streaming:
             x = history(b, x, window.reach, b.streaming[self.name][0])
             window = replace(window, left=0)
         y = convolution(b, x, self.kernel, self.bias, window, self.groups, self.activation)

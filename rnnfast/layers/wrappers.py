@@ -159,7 +159,8 @@ class TimeDistributed(Layer):
 
     @property
     def streams(self) -> bool:  # type: ignore[override]
-        return self.layer.streams and not isinstance(self.layer, Recurrent)
+        nested = self.input_shape is not None and len(self.input_shape) > 3  # the layer has a time axis of its own
+        return nested or (self.layer.streams and not self.layer.timed)
 
     def sublayers(self) -> list[Layer]:
         return [self.layer]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,15 +32,16 @@ class Stream:
             raise ValueError(f"{self._runner.owner}: a streamed model must have one input and one output, got {len(graph.inputs)} and {len(graph.outputs)}.")
         for layer in self._runner.layers:
             if not layer.streams or getattr(layer, "go_backwards", False):
-                raise ValueError(f"{type(layer).__name__} '{layer.name}': cannot be streamed, because it needs the whole sequence before its first output.")
+                raise ValueError(f"{type(layer).__name__} '{layer.name}': cannot be streamed, because {layer.waits_for}.")
         self.dtype = self._runner.dtype
-        recurrent: list[Any] = [layer for layer in self._runner.layers if hasattr(layer, "describe_states")]
-        self._states = {layer.name: [np.zeros((1, layer.units), self.dtype) for _ in range(layer.states)] for layer in recurrent}
+        shapes = {layer.name: layer.stream_shapes() for layer in self._runner.layers}
+        self._states = {name: [np.zeros((1, *shape), self.dtype) for shape in kept] for name, kept in shapes.items() if kept}
+        self.pace = prod(layer.pace for layer in self._runner.layers)
         self._inlet = self._runner.inlets[0]
         self._width: tuple[int, ...] = tuple(self._inlet.shape[2:])  # type: ignore[arg-type]
         self._bounds: dict[int, Bound] = {}
-        self._one = self._bound(1)
-        self._call = self._one.program.call
+        self._first = self._bound(self.pace)
+        self._call = self._first.program.call if self.pace == 1 else self._refuse
 
     def _bound(self, time: int) -> Bound:
         """The plan for a chunk of `time` steps."""
@@ -53,15 +55,18 @@ class Stream:
             h = tensors[runner.graph.outputs[0]]
             target = b.output(h, "output")
             bound = Bound(b, b.plan.compile(), [x], [(target, h)])
-            shapes = (self._width, h.features) if time == 1 else ((time, *self._width), (time, *h.features))
+            shapes = (self._width, h.features) if time == 1 else ((time, *self._width), (h.rows.time, *h.features))
             if not self._inlet.tokens:
                 bound.program.set_direct(x.buffer, target, *shapes, self.dtype)
             runner.connect(bound, [np.empty(1, self.dtype)], [np.empty(1, self.dtype)])
             self._bounds[time] = bound
         return self._bounds[time]
 
+    def _refuse(self, x: Any) -> None:
+        raise ValueError(f"{self._runner.owner}: a stream gives one output for {self.pace} steps. Give process() chunks whose length is a multiple of {self.pace}.")
+
     def step(self, x: Any) -> np.ndarray:
-        """The output for the next input.
+        """The output for the next input; for models whose layers give one for each.
 
         Parameters
         ----------
@@ -82,20 +87,24 @@ class Stream:
         Parameters
         ----------
         chunk : array_like of shape (T, I), or (T,) tokens
+            T is a multiple of the product of all strides, `pace`.
 
         Returns
         -------
-        ndarray of shape (T, O)
+        ndarray of shape (T / pace, O)
         """
         x = np.asarray(chunk)
         if x.ndim != 1 + len(self._width) or x.shape[1:] != self._width:
             wanted = ", ".join(["T", *map(str, self._width)])
             raise ShapeError(f"{self._runner.owner}: a stream's chunk must have shape ({wanted}), got {x.shape}.")
+        if len(x) % self.pace:
+            self._refuse(x)
         x = self._inlet.check(x[None], self.dtype)
+        if not x.shape[1]:
+            return np.empty((0, *self._first.outputs[0][1].features), self.dtype)
         bound = self._bound(x.shape[1])
-        output = np.empty((x.shape[1], *bound.outputs[0][1].features), self.dtype)
-        if not len(output):
-            return output
+        result = bound.outputs[0][1]
+        output = np.empty((result.rows.time, *result.features), self.dtype)
         with bound.program.lock:
             self._runner.params.pack(bound.program.team_size)
             self._runner.connect(bound, [x], [output])
@@ -109,7 +118,7 @@ class Stream:
                 state[...] = 0
 
     def get_state(self) -> dict[str, list[np.ndarray]]:
-        """Copies of the states of each recurrent layer, by its name: [h] or, for an LSTM, [h, c], each of shape (H,)."""
+        """Copies of what each layer keeps, by its name: [h] or, for an LSTM, [h, c], each of shape (H,); the last inputs of a convolution."""
         return {name: [state[0].copy() for state in states] for name, states in self._states.items()}
 
     def set_state(self, state: dict[str, list[Any]]) -> None:

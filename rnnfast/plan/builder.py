@@ -445,7 +445,9 @@ class Builder:
         if x.rows.masked:
             raise ValueError("TimeDistributed: a mask or lengths cannot be combined with inputs of rank 4 and more.")
         steps = self.alias(x, Rows(x.rows.count, 1), x.features, timed=False)
+        streaming, self.streaming = self.streaming, None  # within a step there is no stream
         y = describe(self, self.roll(steps, x.features[0], x.features[1:]))
+        self.streaming = streaming
         features = (y.rows.time, *y.features) if y.timed else y.features
         return self.alias(self.unroll(y) if y.timed else y, x.rows, features, timed=True)
 

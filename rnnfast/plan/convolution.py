@@ -59,7 +59,7 @@ class Window:
 
 def output_rows(b: Builder, rows: Rows, window: Window) -> Rows:
     """The map of what windows over `rows` give; its masked steps show the rows' pads."""
-    b.hold = False
+    rows.root.hold = False
     if window.keeps_time:
         return rows
     return b.derive(_engine.WindowRows(rows.batch, window.steps(rows.time), asdict(window)), "set_windows_of", rows)
@@ -96,7 +96,7 @@ def convolution(b: Builder, x: Tensor, kernel: Variable, bias: Variable | None, 
     def back() -> None:
         chunk = max(8, min(RUN, GATHERED // (taps * padded)))
         buffers = views | {
-            "dy": y.grad, "kernel": b.params.operand(kernel), "dkernel": b.params.operand(kernel, True), "dbias": b.params.operand(bias, True) if bias else None,
+            "dy": y.grad, "kernel": b.params.operand(kernel), "dkernel": b.gradient(kernel), "dbias": b.gradient(bias) if bias else None,
             "work": b.rows_buffer("d before activation", y.rows, groups * padded),
             "scratch": scratch(b, max(chunk * taps * padded, RUN * SLICE + RUN * (SLICE + 8))),
         }  # fmt: skip

@@ -30,7 +30,7 @@ def batch_normalize(
     _add(b, "batch normalize", _engine.BatchNormOp(b.dtype, rows, {**views, **weights, **state}, width, numbers, training, False), y)
 
     def back() -> None:
-        grads = {name: params.operand(v, True) for name, v in (("dgamma", gamma), ("dbeta", beta)) if v}
+        grads = {name: b.gradient(v) for name, v in (("dgamma", gamma), ("dbeta", beta)) if v}
 
         def produce(dx: Buffer | None) -> None:
             buffers = {**views, **weights, **grads, "dy": b._narrow(y.grad, width)} | ({"dx": b._narrow(dx, width)} if dx else {})
