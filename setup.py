@@ -48,9 +48,11 @@ def module(name, sources=(), openmp=False):
     )
 
 
+MODULES = sorted(path.stem for path in Path("rnnfast/_engine").glob("*.pyx"))
+
 setup(
     ext_modules=cythonize(
-        [module("cpu", ["csrc/dispatch.c"]), module("buffers"), module("recurrent"), module("rowwise"), module("convolution"), module("normalization"), module("program", openmp=True)],
+        [module(name, ["csrc/dispatch.c"] if name == "cpu" else (), openmp=name == "program") for name in MODULES],
         language_level=3,
     ),
     cmdclass={"build_ext": BuildEngine},
