@@ -174,6 +174,11 @@ typedef struct {
     void (*standardize)(void *y, const void *x, int64_t rows, int64_t n, const double *kept, const void *gamma, const void *beta);
     void (*column_products)(const void *x, const void *dy, int64_t rows, int64_t n, double *kept, int64_t c0, int64_t c1);
     void (*standardize_back)(void *dx, const void *x, const void *dy, int64_t rows, int64_t n, const double *kept, const void *gamma, double count);
+    void (*widen)(double *y, const void *x, int64_t n);
+    void (*narrow)(void *y, const double *x, double factor, int64_t n);
+    double (*log_sum_exp)(const void *x, int64_t n);
+    void (*exp_below)(void *y, const void *x, double shift, int64_t n);
+    void (*ctc_step)(void *next, const void *prev, const void *emit, const void *skip, int64_t n);
 } rnnf_kernels;
 
 /* The tables compiled into this build, best first; isa is NULL at the end. */

@@ -14,6 +14,7 @@
 #include "kernels/columns.h"
 #include "kernels/loss.h"
 #include "kernels/update.h"
+#include "kernels/ctc.h"
 
 #define ONE_PHASE(cell, product, first) [CELL_##cell] = {.name = #cell, cell##_SHAPE, .phase = {{product, first, V(cell##_step), V(cell##_step_back)}}}
 
@@ -54,6 +55,11 @@ const rnnf_kernels V(rnnf) = {
     .standardize = V(standardize),
     .column_products = V(column_products),
     .standardize_back = V(standardize_back),
+    .widen = V(widen),
+    .narrow = V(narrow),
+    .log_sum_exp = V(log_sum_exp),
+    .exp_below = V(exp_below),
+    .ctc_step = V(ctc_step),
 };
 
 #undef LANES

@@ -4,6 +4,8 @@ from rnnfast._engine.buffers import Buffer, Rows
 from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
 from rnnfast._engine.normalization import BatchNormOp
+from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
+from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
@@ -12,8 +14,10 @@ __all__ = [
     "ACTIVATIONS",
     "BatchNormOp",
     "Buffer",
+    "CTCOp",
     "PackOp",
     "PairOp",
+    "PrefixBeam",
     "Program",
     "RecurrentLayer",
     "RowOp",
@@ -22,6 +26,8 @@ __all__ = [
     "WindowRows",
     "available_isas",
     "cell_facts",
+    "ctc_scratch_size",
+    "edit_distance",
     "elementwise",
     "get_num_threads",
     "isa",

@@ -122,6 +122,11 @@ cdef extern from "rnnf.h" nogil:
         void (*standardize)(void *y, const void *x, int64_t rows, int64_t n, const double *kept, const void *gamma, const void *beta) noexcept nogil
         void (*column_products)(const void *x, const void *dy, int64_t rows, int64_t n, double *kept, int64_t c0, int64_t c1) noexcept nogil
         void (*standardize_back)(void *dx, const void *x, const void *dy, int64_t rows, int64_t n, const double *kept, const void *gamma, double count) noexcept nogil
+        void (*widen)(double *y, const void *x, int64_t n) noexcept nogil
+        void (*narrow)(void *y, const double *x, double factor, int64_t n) noexcept nogil
+        double (*log_sum_exp)(const void *x, int64_t n) noexcept nogil
+        void (*exp_below)(void *y, const void *x, double shift, int64_t n) noexcept nogil
+        void (*ctc_step)(void *next, const void *prev, const void *emit, const void *skip, int64_t n) noexcept nogil
 
     ctypedef struct rnnf_tables:
         const char *isa

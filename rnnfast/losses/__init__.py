@@ -14,6 +14,7 @@ from typing import Any
 
 from rnnfast.losses.base import REDUCTIONS, Loss, expand_weights
 from rnnfast.losses.crossentropy import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
+from rnnfast.losses.ctc import CTC
 from rnnfast.losses.regression import (
     Huber,
     KLDivergence,
@@ -27,6 +28,7 @@ from rnnfast.losses.regression import (
 from rnnfast.registry import Registry
 
 __all__ = [
+    "CTC",
     "REDUCTIONS",
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
@@ -67,6 +69,7 @@ _REGISTRY: Registry[Loss] = Registry(
         "kl_divergence": KLDivergence,
         "kld": KLDivergence,
         "poisson": Poisson,
+        "ctc": CTC,
     },
 )
 

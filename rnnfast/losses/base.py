@@ -35,6 +35,7 @@ class Loss:
     kind = ""
     default_name = ""
     arguments: tuple[str, ...] = ()
+    per_sequence = False  # whether a value belongs to a whole sequence instead of a sample or step
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size") -> None:
         reduction = "none" if reduction is None else reduction

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from rnnfast._engine import Buffer
-from rnnfast.layers.inlets import ready
+from rnnfast.errors import ShapeError
 from rnnfast.layers.runner import Arrays, Bound, Masks, Runner
 from rnnfast.losses import Loss
 from rnnfast.optimizers import Optimizer
 from rnnfast.plan import Builder, Tensor
+from rnnfast.plan.ctc import add_ctc, label_room
 from rnnfast.plan.params import aligned_zeros
 
 LOSSES = ("mse", "mae", "mape", "msle", "huber", "log_cosh", "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
@@ -77,43 +78,40 @@ class Steps:
 
     # -- plans -----------------------------------------------------------------------------------------------------------------
 
-    def _bound(self, xs: Arrays, valid: Masks, train: bool) -> Bound:
-        key = ("train" if train else "test", id(self), self.runner.sizes(xs, valid))
+    def _bound(self, xs: Arrays, valid: Masks, train: bool, columns: int) -> Bound:
+        key = ("train" if train else "test", id(self), self.runner.sizes(xs, valid), label_room(columns))
         bound = self.runner.bounds.get(key)
         if bound is None:
             bound = self.runner.start(xs, valid, train, train, 0)
-            self._describe(bound, train)
+            self._describe(bound, train, columns)
             self.runner.finish(key, bound)
         return bound
 
-    def _describe(self, bound: Bound, train: bool) -> None:
+    def _describe(self, bound: Bound, train: bool, columns: int) -> None:
         b, tensors = bound.builder, [t for _, t in bound.outputs]
         if len(tensors) != 1 or len(tensors[0].features) != 1:
             raise ValueError(f"{self.runner.owner}: a model that is trained must have one output of shape (B, F) or (B, T, F), got {[t.shape for t in tensors]}.")
         y = b.packed(tensors[0])
         bound.outputs = [(b.output(y, "predictions"), y)] if self.predictions or not train else []
-        self._add_loss(b, bound, y, train)
+        self._add_loss(b, bound, y, train, columns)
         if train:
             b.backward()
             self._add_update(b)
             b.plan.ops.insert(0, self.runner.params.pack_op())
             b.plan.lines.insert(0, "pack")
 
-    def _add_loss(self, b: Builder, bound: Bound, y: Tensor, train: bool) -> None:
-        numbers = loss_numbers(self.loss)
-        columns = 1 if LOSSES[numbers["loss"]] == "sparse_categorical_crossentropy" else y.width
-        target = Buffer("target", 0, columns)
-        rows = b.rows_buffer("target rows", y.rows, columns)
-        b.op("gather", y.rows, {"x": target, "y": rows}, "target", n=columns)
-        weight = np.zeros(y.rows.capacity)
-        weight_buffer, result, value = Buffer("weight", 0), Buffer("loss", 0), np.zeros(2)
+    def _add_loss(self, b: Builder, bound: Bound, y: Tensor, train: bool, columns: int) -> None:
+        target, weight, value = Buffer("target", 0), np.zeros(y.rows.capacity), np.zeros(2)
+        weight_buffer, result = Buffer("weight", 0), Buffer("loss", 0)
         weight_buffer.point(weight.ctypes.data, 1)
         result.point(value.ctypes.data, 1)
-        buffers = {"x": y.buffer, "kept": rows, "weight": weight_buffer, "result": result, "work": b.buffer("partial losses", y.rows.capacity // 32 + 32)}
-        if train:
-            buffers["dx"] = b.rows_buffer("d loss", y.rows, y.width)
-            b.hand_over(y, buffers["dx"])
-        b.op("loss", y.rows, buffers, LOSSES[numbers["loss"]], n=y.width, m=columns, **numbers)
+        outside = {"weight": weight_buffer, "result": result}
+        if not self.loss.per_sequence:
+            columns = self._add_row_loss(b, y, target, outside, train)
+        elif y.timed:
+            add_ctc(b, y, columns, {**outside, "labels": target}, self.loss.numbers(y.width), train)
+        else:
+            raise ShapeError(f"{self.runner.owner}: loss '{self.loss.name}' needs an output of shape (B, T, classes), got {y.shape}.")
         for tensor, regularizer in b.activities:
             self._activity(b, tensor, regularizer, result, train)
         for v in self.penalized:
@@ -121,6 +119,19 @@ class Steps:
             step = self._penalty(b, v, gradient, result)
             b._tape.insert(0, step) if train else step()  # after every gradient is written
         bound.extra |= {"target": target, "columns": columns, "weight": weight, "value": value, "y": y, "even": False}
+
+    def _add_row_loss(self, b: Builder, y: Tensor, target: Buffer, outside: dict[str, Buffer], train: bool) -> int:
+        """A loss with a value a row of y: returns the target's values a row."""
+        numbers = loss_numbers(self.loss)
+        columns = 1 if LOSSES[numbers["loss"]] == "sparse_categorical_crossentropy" else y.width
+        rows = b.rows_buffer("target rows", y.rows, columns)
+        b.op("gather", y.rows, {"x": target, "y": rows}, "target", n=columns)
+        buffers = {**outside, "x": y.buffer, "kept": rows, "work": b.buffer("partial losses", y.rows.capacity // 32 + 32)}
+        if train:
+            buffers["dx"] = b.rows_buffer("d loss", y.rows, y.width)
+            b.hand_over(y, buffers["dx"])
+        b.op("loss", y.rows, buffers, LOSSES[numbers["loss"]], n=y.width, m=columns, **numbers)
+        return columns
 
     def _activity(self, b: Builder, x: Tensor, regularizer: Any, result: Buffer, train: bool) -> None:
         share = 1 / max(1, x.rows.batch)
@@ -165,13 +176,25 @@ class Steps:
 
     # -- runs ------------------------------------------------------------------------------------------------------------------
 
+    def _point_target(self, bound: Bound, target: np.ndarray) -> None:
+        """Let the loss read the target: where it lies, or, of another type, from a copy that the plan keeps the memory of."""
+        dtype = np.dtype(np.int64 if self.loss.per_sequence else self.runner.dtype)
+        if target.dtype != dtype or not target.flags.carray:
+            staged = bound.extra.get("staged")
+            if staged is None or staged.size < target.size:
+                staged = bound.extra["staged"] = np.empty(target.size, dtype)
+            copy = staged[: target.size].reshape(target.shape)
+            np.copyto(copy, target, casting="unsafe")
+            target = copy
+        bound.extra["target"].point(target.ctypes.data, target.shape[-1] if self.loss.per_sequence else bound.extra["columns"])
+
     def run(self, x: Any, y: Any, sample_weight: Any, mask: Any, train: bool) -> tuple[float, np.ndarray | None]:
         """One step: (loss, predictions or None)."""
-        runner = self.runner
+        runner, sequences = self.runner, self.loss.per_sequence
         xs = runner.check_inputs(x)
         valid = runner.check_masks(xs, mask, None)
-        steps = runner.steps_to_run(valid)
-        bound = self._bound(xs, steps, train)
+        steps = valid if sequences else runner.steps_to_run(valid)
+        bound = self._bound(xs, steps, train, (*np.shape(y), 0)[1] if sequences else 0)
         shape, rows = bound.extra["y"].shape, bound.extra["y"].rows
         outputs = [np.empty(shape, runner.dtype) for _ in bound.outputs]
         with bound.program.lock:
@@ -181,13 +204,13 @@ class Steps:
             loss_mask = self.loss.target_mask(target, output_mask)
             even = sample_weight is None and loss_mask is None and not rows.masked  # weights that the last call may have left here
             if not (even and bound.extra["even"]):
-                coefficients = self.loss.coefficients(shape[:-1], sample_weight, loss_mask)
+                weighed, places = (shape[:1], rows.order) if sequences else (shape[:-1], rows.source)
+                coefficients = self.loss.coefficients(weighed, sample_weight, loss_mask)
                 if coefficients.size > 1:
-                    coefficients = np.broadcast_to(coefficients, shape[:-1]).reshape(-1)[rows.source]
-                bound.extra["weight"][: rows.count] = coefficients.reshape(-1)
+                    coefficients = np.broadcast_to(coefficients, weighed).reshape(-1)[places]
+                bound.extra["weight"][: len(places)] = coefficients.reshape(-1)
             bound.extra["even"] = even
-            target = ready(target, runner.dtype)
-            bound.extra["target"].point(target.ctypes.data, bound.extra["columns"])
+            self._point_target(bound, target)
             runner.connect(bound, xs, outputs)
             if train:
                 scalars = self.optimizer.step_scalars()
