@@ -17,6 +17,7 @@ from rnnfast.metrics.accuracy import (
 )
 from rnnfast.metrics.base import Mean, MeanMetricWrapper, Metric
 from rnnfast.metrics.confusion import AUC, F1Score, FBetaScore, Precision, Recall
+from rnnfast.metrics.edits import CharacterErrorRate, WordErrorRate
 from rnnfast.metrics.regression import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -41,6 +42,7 @@ __all__ = [
     "BinaryCrossentropy",
     "CategoricalAccuracy",
     "CategoricalCrossentropy",
+    "CharacterErrorRate",
     "F1Score",
     "FBetaScore",
     "Huber",
@@ -63,6 +65,7 @@ __all__ = [
     "SparseCategoricalCrossentropy",
     "SparseTopKCategoricalAccuracy",
     "TopKCategoricalAccuracy",
+    "WordErrorRate",
     "deserialize",
     "get",
     "serialize",
@@ -104,6 +107,10 @@ _REGISTRY: Registry[Metric] = Registry(
         "bce": BinaryCrossentropy,
         "categorical_crossentropy": CategoricalCrossentropy,
         "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
+        "character_error_rate": CharacterErrorRate,
+        "cer": CharacterErrorRate,
+        "word_error_rate": WordErrorRate,
+        "wer": WordErrorRate,
     },
 )
 

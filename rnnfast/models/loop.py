@@ -120,6 +120,8 @@ class Loop(Compilable):
     def _train_batch(self, batch: Batch, class_weight: Mapping[int, float] | None) -> Logs:
         numbers = isinstance(self.loss, losses.SparseCategoricalCrossentropy)
         y = self._targets(batch)
+        if class_weight is not None and self.loss.per_sequence:
+            raise ValueError(f"{self._label}: class_weight has no meaning for loss {self.loss.name!r}, a value for whole sequences. Use sample_weight.")
         batch = with_class_weight(batch, class_weight, numbers)
         loss, y_pred = self._train_step(batch.x, y, batch.sample_weight, batch.mask)
         return self._watch(batch, loss, y_pred)
