@@ -23,7 +23,7 @@ def run(x: Any, labels: Any, lengths: Any = None, weight: Any = None, threads: i
     (B, T, C), L, dtype = x.shape, labels.shape[1], x.dtype.name
     rows = Rows(B, T)
     if lengths is not None:
-        rows.set_valid((np.arange(T) < np.asarray(lengths)[:, None]).astype(np.uint8), True)
+        rows.set_valid((np.arange(T) < np.asarray(lengths)[:, None]).astype(np.uint8))
     packed, dx = np.zeros((rows.capacity, C), dtype), np.full((rows.capacity, C), np.nan, dtype)
     packed[: rows.count] = x.reshape(-1, C)[rows.source]
     weights = np.ones(B) if weight is None else np.asarray(weight, np.float64)[rows.order]
