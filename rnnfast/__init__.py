@@ -24,6 +24,7 @@ from rnnfast import (
     utils,
 )
 from rnnfast import activations, callbacks, config, constraints, data, decoding, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
+from rnnfast import activations, builders, callbacks, config, constraints, data, decoding, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
 from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError

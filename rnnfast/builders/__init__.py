@@ -10,6 +10,10 @@ from rnnfast.builders.sequences import many_to_many, many_to_one, one_to_many
 __all__ = [
     "Forecaster",
     "forecaster",
+from rnnfast.builders.ctc_recognizer import CTCRecognizer, ctc_recognizer
+
+    "CTCRecognizer",
+    "ctc_recognizer",
     "many_to_many",
     "many_to_one",
     "one_to_many",

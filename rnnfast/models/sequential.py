@@ -90,7 +90,8 @@ class Sequential(Runnable):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Sequential:
         """Make a model, with new weights, from :meth:`get_config`'s result."""
-        model = cls([deserialize(saved) for saved in config["layers"]], name=config.get("name"))
+        own = {name: value for name, value in config.items() if name not in ("layers", "build_input_shape")}  # a subclass may have arguments of its own
+        model = cls([deserialize(saved) for saved in config["layers"]], **own)
         if config.get("build_input_shape") and not model.built:
             model.build(config["build_input_shape"])
         return model
