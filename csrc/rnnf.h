@@ -131,6 +131,14 @@ typedef struct {
     const double *weight;
 } rnnf_loss;
 
+/* One row x of n values (a multiple of V, zeros beyond the features) against `count` rows of the other side, in additive attention; s holds the scores, s_step
+ * apart. dv may be NULL. */
+typedef struct {
+    const void *x, *other, *v;
+    void *s, *dx, *dv;
+    int64_t other_row, s_step, count, n;
+} rnnf_additive;
+
 enum { UPDATE_sgd, UPDATE_rmsprop, UPDATE_adam, UPDATE_nadam, UPDATE_adagrad, UPDATE_COUNT };
 
 /* One optimizer step over elements [i0, i1). clip, if positive, bounds each gradient first. */
@@ -179,6 +187,9 @@ typedef struct {
     double (*log_sum_exp)(const void *x, int64_t n);
     void (*exp_below)(void *y, const void *x, double shift, int64_t n);
     void (*ctc_step)(void *next, const void *prev, const void *emit, const void *skip, int64_t n);
+    double (*dot)(const void *x, const void *y, int64_t n);
+    void (*additive)(const rnnf_additive *);
+    void (*additive_back)(const rnnf_additive *);
 } rnnf_kernels;
 
 /* The tables compiled into this build, best first; isa is NULL at the end. */

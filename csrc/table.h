@@ -12,6 +12,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/rows.h"
 #include "kernels/columns.h"
+#include "kernels/attention.h"
 #include "kernels/loss.h"
 #include "kernels/update.h"
 #include "kernels/ctc.h"
@@ -60,6 +61,9 @@ const rnnf_kernels V(rnnf) = {
     .log_sum_exp = V(log_sum_exp),
     .exp_below = V(exp_below),
     .ctc_step = V(ctc_step),
+    .dot = V(dot),
+    .additive = V(additive),
+    .additive_back = V(additive_back),
 };
 
 #undef LANES

@@ -1,5 +1,6 @@
 """The compiled engine. No word of Keras below this line."""
 
+from rnnfast._engine.attention import AttentionOp
 from rnnfast._engine.buffers import Buffer, Rows
 from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
@@ -13,6 +14,7 @@ from rnnfast._engine.rowwise import PackOp, RowOp
 __all__ = [
     "ACTIVATIONS",
     "BatchNormOp",
+    "AttentionOp",
     "Buffer",
     "CTCOp",
     "PackOp",

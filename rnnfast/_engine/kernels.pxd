@@ -90,6 +90,15 @@ cdef extern from "rnnf.h" nogil:
         void *slot[3]
         double clip
 
+    ctypedef struct rnnf_additive:
+        const void *x
+        const void *other
+        const void *v
+        void *s
+        void *dx
+        void *dv
+        int64_t other_row, s_step, count, n
+
     ctypedef struct rnnf_kernels:
         const char *isa
         const char *dtype
@@ -127,6 +136,9 @@ cdef extern from "rnnf.h" nogil:
         double (*log_sum_exp)(const void *x, int64_t n) noexcept nogil
         void (*exp_below)(void *y, const void *x, double shift, int64_t n) noexcept nogil
         void (*ctc_step)(void *next, const void *prev, const void *emit, const void *skip, int64_t n) noexcept nogil
+        double (*dot)(const void *x, const void *y, int64_t n) noexcept nogil
+        void (*additive)(const rnnf_additive *) noexcept nogil
+        void (*additive_back)(const rnnf_additive *) noexcept nogil
 
     ctypedef struct rnnf_tables:
         const char *isa

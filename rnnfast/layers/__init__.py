@@ -1,5 +1,6 @@
 """Layers, with Keras' names, arguments and weights."""
 
+from rnnfast.layers.attention import AdditiveAttention, Attention, AttentionPooling1D
 from rnnfast.layers.base import Layer, deserialize, serialize
 from rnnfast.layers.convolution import AveragePooling1D, Conv1D, Cropping1D, MaxPooling1D, ZeroPadding1D
 from rnnfast.layers.core import (
@@ -31,6 +32,9 @@ __all__ = [
     "Average",
     "AveragePooling1D",
     "BatchNormalization",
+    "AdditiveAttention",
+    "Attention",
+    "AttentionPooling1D",
     "Bidirectional",
     "Concatenate",
     "Conv1D",

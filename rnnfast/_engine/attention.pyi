@@ -1,0 +1,9 @@
+from typing import Any
+
+from rnnfast._engine.buffers import Buffer, Op, Rows
+
+class AttentionOp(Op):
+    def __init__(self, dtype: str, rows: list[Rows], buffers: dict[str, Buffer], numbers: dict[str, Any], backward: bool) -> None: ...
+    @property
+    def scratch(self) -> int: ...
+    def lend(self, scratch: Buffer) -> None: ...
