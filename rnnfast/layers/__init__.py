@@ -35,6 +35,7 @@ __all__ = [
     "AdditiveAttention",
     "Attention",
     "AttentionPooling1D",
+    "Average",
     "Bidirectional",
     "Concatenate",
     "Conv1D",

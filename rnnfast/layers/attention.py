@@ -7,6 +7,7 @@ from typing import Any
 from rnnfast import activations
 from rnnfast.errors import ShapeError, suggest
 from rnnfast.layers.base import Layer, positive, rate, register
+from rnnfast.layers.graph import symbols_of
 from rnnfast.plan import Builder, Tensor, Variable
 from rnnfast.plan.attention import Score, add_attention, learnt_query, packed_inputs
 from rnnfast.random import SeedGenerator
@@ -29,6 +30,28 @@ class _Scored(Layer):
         score.dropout, score.seeds = self.dropout, self.seeds
         y, shown = add_attention(b, query, value, key, score, self.return_attention_scores)
         return y if shown is None else [y, shown]
+
+    def scores_shape(self, shape: Any) -> Shape:
+        raise NotImplementedError
+
+    def output_shapes(self, shape: Any) -> list[Shape]:
+        return [self.output_shape(shape)] + ([self.scores_shape(shape)] if self.return_attention_scores else [])
+
+    def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """As of any layer. Keras' call arguments `return_attention_scores` and `use_causal_mask` go before the layer's own: for one call on arrays, in a graph for good."""
+        given: dict[str, bool] = {name: bool(kwargs.pop(name)) for name in ("return_attention_scores", "use_causal_mask") if name in kwargs and hasattr(self, name)}
+        kept: dict[str, bool] = {name: getattr(self, name) for name in given}
+        self._set(given)
+        try:
+            return super().__call__(x, *args, **kwargs)
+        finally:
+            if symbols_of(x) is None:
+                self._set(kept)
+
+    def _set(self, flags: dict[str, bool]) -> None:
+        if any(getattr(self, name) != value for name, value in flags.items()):
+            vars(self).update(flags)
+            self._runner = None
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"dropout": self.dropout, "seed": self.seed, "return_attention_scores": self.return_attention_scores}
@@ -123,10 +146,11 @@ class Attention(_Scored):
         if self.score_mode == "concat":
             self.concat_score_weight = self.add_weight((), "concat_score_weight", "ones")
 
-    def output_shape(self, shape: Any) -> Any:
-        query, value = shape[0], shape[1]
-        y = (*query[:-1], value[-1])
-        return [y, (*query[:-1], value[1])] if self.return_attention_scores else y
+    def output_shape(self, shape: Any) -> Shape:
+        return (*shape[0][:-1], shape[1][-1])
+
+    def scores_shape(self, shape: Any) -> Shape:
+        return (*shape[0][:-1], shape[1][1])
 
     def describe(self, b: Builder, x: Any) -> Any:
         self._widths([t.shape for t in x])
@@ -246,9 +270,11 @@ class AttentionPooling1D(_Scored):
             self.kernel, self.bias = self.add_weight((width, self.units), "kernel"), self.add_weight((self.units,), "bias", "zeros")
         self.query = self.add_weight((1, self.units or width), "query")
 
-    def output_shape(self, shape: Shape) -> Any:
-        y = (shape[0], shape[2])
-        return [y, (shape[0], shape[1])] if self.return_attention_scores else y
+    def output_shape(self, shape: Any) -> Shape:
+        return (shape[0], shape[2])
+
+    def scores_shape(self, shape: Any) -> Shape:
+        return (shape[0], shape[1])
 
     def describe(self, b: Builder, x: Tensor) -> Any:
         x = b.packed(x)

@@ -77,14 +77,14 @@ class _Attention:
         b.plan.lines.append(f"{kind:<16}{query.rows.time} x {value.rows.time} of {query.width}, {value.width}{' additive' if self.score.additive else ''}")
 
     def back(self) -> None:
-        b, buffers, score, query = self.b, self.buffers, self.score, self.tensors[0]
+        b, buffers, score, (query, value, _) = self.b, self.buffers, self.score, self.tensors
         shown = self.shown.grad if self.shown else None
         if self.y.grad is None and shown is None:
             return
         gradients = [b.rows_buffer(f"d {t.buffer.name}", t.rows, t.width) if t.needs_grad else None for t in self.tensors]
         buffers |= {"dy": self.y.grad, "dscores": shown, "scores": None} | dict(zip(("dquery", "dvalue", "dkey"), gradients, strict=True))
         for name, variable in (("dscale", score.scale), ("dinner", score.inner), ("dweight", score.weight)):
-            buffers[name] = b.params.operand(variable, True) if variable else None
+            buffers[name] = b.gradient(variable) if variable else None
         if score.weight:
             padded = -(-query.width // b.lanes) * b.lanes
             buffers["weight_rows"] = b.rows_buffer("d weight of rows", query.rows, padded)
@@ -116,7 +116,7 @@ def add_attention(b: Builder, query: Tensor, value: Tensor, key: Tensor, score: 
         Whether the softmax is returned too, as rows [value's time] of the query's map.
     """
     made = _Attention(b, query, value, key, score, show)
-    b.hold = False
+    query.rows.root.hold = False
     made.add("attention", False)
     b.on_backward(made.back)
     return made.y, made.shown
