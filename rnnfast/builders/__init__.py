@@ -14,6 +14,10 @@ from rnnfast.builders.ctc_recognizer import CTCRecognizer, ctc_recognizer
 
     "CTCRecognizer",
     "ctc_recognizer",
+from rnnfast.builders.encoder_decoder import EncoderDecoder, encoder_decoder
+
+    "EncoderDecoder",
+    "encoder_decoder",
     "many_to_many",
     "many_to_one",
     "one_to_many",
