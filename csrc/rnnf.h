@@ -49,6 +49,8 @@ typedef struct {
     void *memory;  /* [rows, H padded] second state, in place: c of the LSTM; NULL if none */
     int64_t state_row;
     const void *panels, *bias; /* recurrent kernel and bias; bias may be NULL */
+    const void *keep[2]; /* zoneout: [rows, H padded] factors of the new states, the rest is taken from the old ones; may be NULL */
+    int64_t keep_row;
     const void *x_gates;       /* [rows][panel][G][V] */
     int64_t x_row;
     void *y; /* [rows, H] output sequence at this step; may be NULL */
@@ -72,6 +74,8 @@ typedef struct {
     const void *h; /* [rows, H padded] previous state */
     int64_t h_row;
     const void *product_mask; /* [rows, H padded], row stride h_row; the product is multiplied by it; may be NULL */
+    const void *keep[2];      /* as forward */
+    int64_t keep_row;
     int act, recurrent_act;
     int backwards;
 } rnnf_step_back;
@@ -175,6 +179,7 @@ typedef struct {
     void (*count_equal)(void *count, const void *x, const void *y, int64_t n);
     void (*share_equal)(void *dx, const void *x, const void *y, const void *dy, const void *count, int64_t n);
     void (*dropout)(void *y, const void *x, double rate, uint64_t seed, uint64_t index, int64_t n);
+    void (*keep)(void *y, double rate, uint64_t seed, uint64_t index, int64_t n);
     void (*normalize)(void *y, const void *x, const void *gamma, const void *beta, double eps, double *kept, int64_t n);
     void (*normalize_back)(void *dx, const void *x, const void *dy, const void *gamma, const double *kept, int64_t n);
     void (*normalize_sums)(void *dgamma, void *dbeta, const void *x, const void *dy, const double *kept, const int64_t *shape);

@@ -49,6 +49,7 @@ const rnnf_kernels V(rnnf) = {
     .count_equal = V(count_equal),
     .share_equal = V(share_equal),
     .dropout = V(dropout),
+    .keep = V(keep_noise),
     .normalize = V(normalize),
     .normalize_back = V(normalize_back),
     .normalize_sums = V(normalize_sums),

@@ -55,6 +55,13 @@ static void V(dropout)(void *y_, const void *x_, double rate, uint64_t seed, uin
     for (int64_t i = 0; i < n; i++) y[i] = V(noise)(seed, index + (uint64_t)i) >= threshold ? x[i] * keep : 0;
 }
 
+/* Zoneout's choice: 1 with probability 1 - rate, else 0. */
+static void V(keep_noise)(void *y_, double rate, uint64_t seed, uint64_t index, int64_t n) {
+    real *y = y_;
+    const uint64_t threshold = (uint64_t)(rate * 4294967296.0);
+    for (int64_t i = 0; i < n; i++) y[i] = V(noise)(seed, index + (uint64_t)i) >= threshold;
+}
+
 /* y = (x - mean) / sqrt(var + eps) * gamma + beta over a row (Ba, Kiros, Hinton 2016); gamma, beta may be NULL. kept: mean and 1 / sqrt(var + eps). */
 static void V(normalize)(void *y_, const void *x_, const void *gamma_, const void *beta_, double eps, double *kept, int64_t n) {
     real *y = y_;

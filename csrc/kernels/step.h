@@ -19,6 +19,12 @@ INLINE void V(save)(const rnnf_step *k, const V(phase_shape) c, int64_t row, int
     for (int i = first; i < end; i++) vstore(tape + i * LANES, saved[i]);
 }
 
+/* Zoneout (Krueger et al. 2017): a state is the new one times `keep` plus the old one times what is left. */
+INLINE vec V(zone)(vec fresh, vec old, const void *keep, int64_t at) {
+    const vec kept = vload((const real *)keep + at);
+    return kept * fresh + (1 - kept) * old;
+}
+
 /* The first half for one row and one unit panel. */
 INLINE void V(step_gates)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, int act, int gate, int64_t row, int64_t panel, const vec *product,
                           vec *mid) {
@@ -40,6 +46,8 @@ INLINE void V(step_output)(const rnnf_step *k, const V(phase_shape) c, V(output_
     const int64_t at = row * k->state_row + panel * LANES;
     vec s[1] = {vload((const real *)k->h + at)}, out[2], saved[5];
     output(act, mid, s, out, saved);
+    if (k->keep[0]) out[0] = V(zone)(out[0], s[0], k->keep[0], row * k->keep_row + panel * LANES);
+    if (c.writes && k->keep[1]) out[1] = V(zone)(out[1], vload((const real *)k->memory + at), k->keep[1], row * k->keep_row + panel * LANES);
     vstore((real *)k->out + at, out[0]);
     if (c.writes) vstore((real *)k->memory + at, out[1]);
     if (k->y) vstore_n((real *)k->y + row * k->y_row + panel * LANES, out[0], k->units - panel * LANES);
@@ -103,16 +111,29 @@ INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V
                               int64_t panel, vec product) {
     const int64_t at = row * k->carry_row + panel * LANES;
     real *tape = (real *)k->tape + panel * k->tape_panel + row * c.slots * LANES, *carry = (real *)k->carry + at;
-    vec saved[5], dg[5], ds[2], h = vload((const real *)k->h + row * k->h_row + panel * LANES);
+    vec saved[5], dg[5], ds[2], old[2] = {vset(0), vset(0)}, h = vload((const real *)k->h + row * k->h_row + panel * LANES);
     UNROLL
     for (int i = 0; i < c.slots; i++) saved[i] = vload(tape + i * LANES);
     if (k->product_mask) product *= vload((const real *)k->product_mask + row * k->h_row + panel * LANES);
     ds[0] = vload(carry);
     if (c.reads) ds[1] = vload(carry + k->carry_state);
     if (first && k->dy) ds[0] += vload_n((const real *)k->dy + row * k->dy_row + panel * LANES, k->units - panel * LANES);
+    if (first && k->keep[0]) { /* the old states' shares go past the cell */
+        const vec whole = ds[0] + product;
+        product = V(zone)(whole, vset(0), k->keep[0], row * k->keep_row + panel * LANES);
+        old[0] = whole - product;
+        ds[0] = vset(0);
+    }
+    if (c.reads && k->keep[1]) {
+        const vec whole = ds[1];
+        ds[1] = V(zone)(whole, vset(0), k->keep[1], row * k->keep_row + panel * LANES);
+        old[1] = whole - ds[1];
+    }
     backward(act, gate, product, saved, h, ds, dg);
     UNROLL
     for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, dg[i]);
+    if (first && k->keep[0]) ds[0] += old[0];
+    if (c.reads && k->keep[1]) ds[1] += old[1];
     vstore(carry, ds[0]);
     if (c.reads) vstore(carry + k->carry_state, ds[1]);
 }

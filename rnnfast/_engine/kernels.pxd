@@ -41,6 +41,8 @@ cdef extern from "rnnf.h" nogil:
         int64_t state_row
         const void *panels
         const void *bias
+        const void *keep[2]
+        int64_t keep_row
         const void *x_gates
         int64_t x_row
         void *y
@@ -61,6 +63,8 @@ cdef extern from "rnnf.h" nogil:
         const void *h
         int64_t h_row
         const void *product_mask
+        const void *keep[2]
+        int64_t keep_row
         int act, recurrent_act, backwards
 
     ctypedef struct rnnf_phase:
@@ -124,6 +128,7 @@ cdef extern from "rnnf.h" nogil:
         void (*count_equal)(void *count, const void *x, const void *y, int64_t n) noexcept nogil
         void (*share_equal)(void *dx, const void *x, const void *y, const void *dy, const void *count, int64_t n) noexcept nogil
         void (*dropout)(void *y, const void *x, double rate, uint64_t seed, uint64_t index, int64_t n) noexcept nogil
+        void (*keep)(void *y, double rate, uint64_t seed, uint64_t index, int64_t n) noexcept nogil
         void (*normalize)(void *y, const void *x, const void *gamma, const void *beta, double eps, double *kept, int64_t n) noexcept nogil
         void (*normalize_back)(void *dx, const void *x, const void *dy, const void *gamma, const double *kept, int64_t n) noexcept nogil
         void (*normalize_sums)(void *dgamma, void *dbeta, const void *x, const void *dy, const double *kept, const int64_t *shape) noexcept nogil

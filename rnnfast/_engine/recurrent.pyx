@@ -53,6 +53,7 @@ ctypedef struct layer:
     operand *gate_recurrent_t[4]  # panels of each gate's part of R transposed
     operand *product        # [batch, padded]
     int mask_count
+    operand *keep[2]        # zoneout: [count, padded] or one row for all, the new states' shares
     # backward
     operand *dy
     operand *dlast
@@ -230,6 +231,18 @@ cdef void prepare_steps(const layer *a, part own, rnnf_step *phases) noexcept no
             s.a, s.a_row = a.masked.data + own.r0 * a.mask_count * a.padded * size, a.mask_count * a.padded
             s.a_gate = a.padded if a.cell.phase[0].product_gates > 1 else 0
         s.y_row = a.padded if phase < last else a.y.stride if a.y != NULL else 0
+        s.keep_row = keep_row(a)
+
+
+cdef inline int64_t keep_row(const layer *a) noexcept nogil:
+    return a.keep[0].stride if a.keep[0] != NULL else a.keep[1].stride if a.keep[1] != NULL else 0
+
+
+cdef inline void set_keep(const layer *a, const void **keep, int64_t t, int64_t row) noexcept nogil:
+    cdef int s
+    for s in range(2):
+        if a.keep[s] != NULL:
+            keep[s] = at_step(a, a.keep[s], t, row)
 
 
 cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *phases, int64_t t, int64_t rows, const char *x_gates, char *h, char *h_next) noexcept nogil:
@@ -248,6 +261,7 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
         if phase == last:
             s.out = h_next + first
             s.y = at_step(a, a.y, t, own.r0) if a.y != NULL else NULL
+            set_keep(a, s.keep, t, own.r0)
         elif a.reset_tape != NULL:
             s.y = at_step(a, a.reset_tape, t, own.r0)
         a.cell.phase[phase].forward(s, rows, own.p0, own.p1)
@@ -337,6 +351,8 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
         s.tape, s.h = tape_at(a, t, row, 0), at_step(a, a.h_tape, t, row)
         s.dy = at_step(a, a.dy, t, row) if a.dy != NULL else NULL
         s.dy_row = a.dy.stride if a.dy != NULL else 0
+        set_keep(a, s.keep, t, row)
+        s.keep_row = keep_row(a)
     for phase in range(a.cell.phases):
         s.panels = a.recurrent_t[phase].data
         if phase > 0:
@@ -538,6 +554,7 @@ cdef class RecurrentLayer(Op):
         for s in range(2):
             a.state_in[s], a.state_out[s] = view(buffers, f"state_in{s}"), view(buffers, f"state_out{s}")
             a.dstate_in[s], a.dstate_out[s] = view(buffers, f"dstate_in{s}"), view(buffers, f"dstate_out{s}")
+            a.keep[s] = view(buffers, f"keep{s}")
             a.recurrent[s], a.recurrent_t[s] = view(buffers, f"recurrent{s}"), view(buffers, f"recurrent_t{s}")
 
     def __dealloc__(self):

@@ -233,6 +233,15 @@ cdef void dropout(void *args, rnnf_team *team, int member) noexcept nogil:
         a.k.dropout(row_of(a, a.y, i), row_of(a, a.x, i), a.rate, seed, <uint64_t>(place * a.n), a.n)
 
 
+cdef void keep(void *args, rnnf_team *team, int member) noexcept nogil:
+    """y = 1 with probability 1 - rate, else 0; noise as in dropout."""
+    cdef task *a = <task *>args
+    cdef int64_t i, begin, end
+    share(a.rows.count, team, member, 1, &begin, &end)
+    for i in range(begin, end):
+        a.k.keep(row_of(a, a.y, i), a.rate, (<uint64_t *>a.seed.data)[0], <uint64_t>(a.rows.source[i] * a.n), a.n)
+
+
 cdef void normalize(void *args, rnnf_team *team, int member) noexcept nogil:
     """y = layer normalisation of x (kernel: gamma, bias: beta); kept: two float64 a row."""
     cdef task *a = <task *>args
@@ -484,6 +493,7 @@ register("activation_back", activation_back)
 register("embed", embed)
 register("embed_back", embed_back)
 register("dropout", dropout)
+register("keep", keep)
 register("normalize", normalize)
 register("normalize_back", normalize_back)
 register("pool", pool)

@@ -31,6 +31,9 @@ class Recurrent(Layer):
         Of the inputs, in training: one mask a sequence, the same at every step (Gal and Ghahramani 2016).
     recurrent_dropout : float in [0, 1)
         Of the state that enters the recurrent product, in training.
+    zoneout : float in [0, 1)
+        Probability that a unit of the output keeps its value of the step before (Krueger et al. 2017, arXiv 1606.01305), drawn for every step and unit in
+        training; at inference every unit takes the expectation, ``zoneout h_{t-1} + (1 - zoneout) h_t``.
     seed : int, optional
     return_sequences, return_state, go_backwards, stateful, unroll : bool
         As in Keras; `unroll` is accepted and changes nothing.
@@ -46,7 +49,8 @@ class Recurrent(Layer):
     recurrent_activation = "linear"
 
     def __init__(
-        self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, seed: int | None = None,
+        self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, zoneout: float = 0.0,
+        seed: int | None = None,
         return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False,
         zero_output_for_mask: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
@@ -59,7 +63,7 @@ class Recurrent(Layer):
         self.activation = activations.of_units(owner, "activation", activation)
         self.use_bias, self.seed = bool(use_bias), seed
         self.dropout, self.recurrent_dropout = rate(self, "dropout", dropout), rate(self, "recurrent_dropout", recurrent_dropout)
-        self.seeds = SeedGenerator(seed)
+        self.zoneout, self.seeds = rate(self, "zoneout", zoneout), SeedGenerator(seed)
         self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
         self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
         self.zero_output_for_mask = bool(zero_output_for_mask)
@@ -88,11 +92,15 @@ class Recurrent(Layer):
         if self.use_bias:
             self.bias = self.add_weight(self.bias_shape(), "bias", **self._roles("bias"))
 
+    def zoneouts(self) -> tuple[float, ...]:
+        """Of each state."""
+        return (self.zoneout,)
+
     def direction(self, initial: list[Tensor], backwards: bool = False) -> Direction:
         return Direction(
             self.cell, self.units, self.kernel, self.recurrent_kernel, self.bias, self.activation, self.recurrent_activation,
             self.go_backwards or backwards, self.zero_output_for_mask, initial,
-            self.recurrent_dropout, self.seeds,
+            self.recurrent_dropout, self.seeds, self.zoneouts(),
         )  # fmt: skip
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -130,7 +138,7 @@ class Recurrent(Layer):
     reset_states = reset_state
 
     def get_config(self) -> dict[str, Any]:
-        names = ("units", "activation", "use_bias", "dropout", "recurrent_dropout", "seed", "return_sequences", "return_state", "go_backwards", "stateful",
+        names = ("units", "activation", "use_bias", "dropout", "recurrent_dropout", "zoneout", "seed", "return_sequences", "return_state", "go_backwards", "stateful",
                  "unroll", "zero_output_for_mask")  # fmt: skip
         config = super().get_config() | {name: getattr(self, name) for name in names}
         config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
@@ -193,6 +201,8 @@ class LSTM(Gated):
     ----------
     unit_forget_bias : bool, default True
         Whether the forget gate's bias starts at 1.
+    zoneout_cell : float in [0, 1)
+        As `zoneout`, of c; h' is made of the c' before zoneout.
 
     Examples
     --------
@@ -205,9 +215,12 @@ class LSTM(Gated):
 
     cell, gates, states = "lstm", 4, 2
 
-    def __init__(self, units: int, *, unit_forget_bias: bool = True, **kwargs: Any) -> None:
+    def __init__(self, units: int, *, unit_forget_bias: bool = True, zoneout_cell: float = 0.0, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
-        self.unit_forget_bias = bool(unit_forget_bias)
+        self.unit_forget_bias, self.zoneout_cell = bool(unit_forget_bias), rate(self, "zoneout_cell", zoneout_cell)
+
+    def zoneouts(self) -> tuple[float, ...]:
+        return (self.zoneout, self.zoneout_cell)
 
     def _roles(self, role: str) -> dict[str, Any]:
         roles = super()._roles(role)
@@ -221,7 +234,7 @@ class LSTM(Gated):
         return start
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"unit_forget_bias": self.unit_forget_bias}
+        return super().get_config() | {"unit_forget_bias": self.unit_forget_bias, "zoneout_cell": self.zoneout_cell}
 
 
 @register

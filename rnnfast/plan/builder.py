@@ -110,11 +110,11 @@ class Builder:
         self.seeds.append((seeds, made))
         return made
 
-    def ones(self, size: int, stride: int) -> Buffer:
-        """A constant of ones."""
-        array = np.ones(size, self.dtype)
+    def constant(self, value: float, size: int, stride: int = 0) -> Buffer:
+        """So many times the same number."""
+        array = np.full(size, value, self.dtype)
         self.constants.append(array)
-        made = Buffer("ones", 0, stride)
+        made = Buffer(str(value), 0, stride)
         made.point(array.ctypes.data, stride)
         return made
 

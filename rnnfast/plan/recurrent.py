@@ -10,6 +10,7 @@ from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.params import Variable
 from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, choose_chunk, choose_split
+from rnnfast.plan.zoneout import keep_factors
 
 # Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
 GATE_ORDER = {
@@ -43,6 +44,8 @@ class Direction:
     recurrent_dropout : float
         In training, each gate's recurrent product has a mask of its own over the state (Keras' form of Gal and Ghahramani 2016).
     seeds : SeedGenerator or None
+    zoneout : tuple of float
+        Of each state, the probability that a unit keeps its value of the step before.
     """
 
     cell: str
@@ -57,6 +60,7 @@ class Direction:
     initial: list[Tensor] = field(default_factory=list)
     recurrent_dropout: float = 0.0
     seeds: Any = None
+    zoneout: tuple[float, ...] = ()
 
 
 @dataclass
@@ -84,6 +88,9 @@ class _Layer:
         self._state()
         if self.dropped:
             self._masks()
+        for i, rate in enumerate(d.zoneout):
+            if rate:
+                self.buffers[f"keep{i}"] = keep_factors(b, x.rows, d.units, self.padded, rate, d.seeds)
 
     def _results(self, sequence: bool, last: bool, states: bool, into: Buffer | None) -> Result:
         b, x, units = self.b, self.x, (self.d.units,)
@@ -135,7 +142,7 @@ class _Layer:
     def _masks(self) -> None:
         """Recurrent dropout: a mask for each gate, the same at every step; rows keep theirs however they are sorted."""
         b, d, buffers, rows = self.b, self.d, self.buffers, self.x.rows
-        count, ones = sum(gates for gates, _ in self.phases), b.ones(self.batch * self.padded, self.padded)
+        count, ones = sum(gates for gates, _ in self.phases), b.constant(1, self.batch * self.padded, self.padded)
         masks = buffers["masks"] = b.buffer("recurrent masks", count * self.batch * self.padded, self.padded)
         per_row = b.batch_rows(rows)
         for gate in range(count):

@@ -164,4 +164,22 @@ class GRUCell(Cell):
         return dx_gates @ self.W.T, [d_previous]
 
 
+class Zoneout:
+    """A cell whose states keep a share of what they were: the inference rule of Krueger et al. 2017. Rates of h (and c)."""
+
+    def __init__(self, cell: Cell, rates: list[float]) -> None:
+        self.cell, self.rates = cell, rates
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cell, name)
+
+    def step(self, x: Array, states: Arrays) -> tuple[Arrays, Any]:
+        new, tape = self.cell.step(x, states)
+        return [p * s + (1.0 - p) * n for p, s, n in zip(self.rates, states, new, strict=True)], tape
+
+    def back(self, tape: Any, d_states: Arrays) -> tuple[Array, Arrays]:
+        dx, d_old = self.cell.back(tape, [(1.0 - p) * d for p, d in zip(self.rates, d_states, strict=True)])
+        return dx, [o + p * d for o, p, d in zip(d_old, self.rates, d_states, strict=True)]
+
+
 CELLS: dict[str, type[Cell]] = {"SimpleRNN": SimpleRNNCell, "LSTM": LSTMCell, "GRU": GRUCell}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tests.reference.activations import value
-from tests.reference.cells import CELLS
+from tests.reference.cells import CELLS, Zoneout
 
 Array = np.ndarray
 Spec = tuple[str, Any]
@@ -42,7 +42,9 @@ class Recurrent(Layer):
     def __init__(self, kind: str, weights: list[Array], **config: Any) -> None:
         super().__init__(weights, **config)
         names = ("use_bias", "activation", "recurrent_activation", "reset_after")
-        self.cell = CELLS[kind](weights, **{k: config[k] for k in names if k in config})
+        self.cell: Any = CELLS[kind](weights, **{k: config[k] for k in names if k in config})
+        if "zoneout" in config:
+            self.cell = Zoneout(self.cell, [config["zoneout"], config.get("zoneout_cell", 0.0)][: self.cell.states])
 
     def forward(self, x: Array, mask: Array | None = None, initial_state: list[Array] | None = None) -> Forward:
         batch, steps = x.shape[:2]
