@@ -97,6 +97,28 @@ typedef struct {
     rnnf_phase phase[2];
 } rnnf_cell;
 
+/* A row of a cell whose gates lie plain, [gate][unit] in Keras' order; see cell_rows.h. Pointers that are NULL are read as zeros and not written. */
+typedef struct {
+    int64_t units;
+    int act, recurrent_act;
+    const void *gates[2]; /* of the input, of the state */
+    void *dgates[2];
+    const void *state[2]; /* before the step */
+    void *mid;            /* [2][units], from the first half of the equations to the second */
+    void *out[2];         /* states after the step; may be `state` */
+    void *saved;          /* [slots][units], for backward */
+    void *d[2];           /* gradients of the states, after the step -> of its direct path before it */
+} rnnf_cell_row;
+
+typedef void (*rnnf_row_fn)(const rnnf_cell_row *);
+
+typedef struct {
+    const char *name;
+    int gates, slots, late, states, first; /* the first `late` slots are filled by row_output; gradients of the state's gates are slots first.. */
+    int order[2][4];                       /* gate of the cell -> Keras' gate, of the input and of the state */
+    rnnf_row_fn row_gates, row_output, row_backward, row_output_backward;
+} rnnf_row_cell;
+
 enum {
 #define CELL(name) CELL_##name,
 #include "cells/cells.def"
@@ -159,6 +181,7 @@ typedef struct {
     const char *isa, *dtype;
     int lanes, itemsize;
     rnnf_cell cell[CELL_COUNT];
+    rnnf_row_cell row_cell[2]; /* lstm, gru */
     void (*matmul)(const rnnf_matmul *, int64_t r0, int64_t r1, int64_t p0, int64_t p1);
     void (*outer)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1);
     void (*column_sum)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1); /* as outer with A all ones and K = 1 */

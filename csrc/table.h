@@ -9,6 +9,7 @@
 #include "kernels/tile.h"
 #include "kernels/matmul.h"
 #include "kernels/step.h"
+#include "kernels/cell_rows.h"
 #include "kernels/elementwise.h"
 #include "kernels/rows.h"
 #include "kernels/columns.h"
@@ -29,6 +30,12 @@ const rnnf_kernels V(rnnf) = {
                                         gru_reset_before_SHAPE,
                                         .phase = {{2, 1, V(gru_reset_before_gates_step), V(gru_reset_before_candidate_step_back)},
                                                   {1, 0, V(gru_reset_before_candidate_step), V(gru_reset_before_gates_step_back)}}}},
+    .row_cell = {{LSTM_ROWS,
+                  .row_gates = V(lstm_row_gates),
+                  .row_output = V(lstm_row_output),
+                  .row_backward = V(lstm_row_backward),
+                  .row_output_backward = V(lstm_row_output_backward)},
+                 {GRU_ROWS, .row_gates = V(gru_row_gates), .row_output = V(gru_row_output), .row_backward = V(gru_row_backward)}},
     .matmul = V(matmul),
     .outer = V(outer),
     .column_sum = V(column_sum),

@@ -10,6 +10,7 @@ from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
+from rnnfast._engine.staged import StagedLayer, row_cell_facts
 
 __all__ = [
     "ACTIVATIONS",
@@ -26,6 +27,7 @@ __all__ = [
     "Rows",
     "WindowOp",
     "WindowRows",
+    "StagedLayer",
     "available_isas",
     "cell_facts",
     "ctc_scratch_size",
@@ -34,5 +36,6 @@ __all__ = [
     "get_num_threads",
     "isa",
     "lanes",
+    "row_cell_facts",
     "set_num_threads",
 ]

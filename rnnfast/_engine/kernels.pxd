@@ -77,6 +77,25 @@ cdef extern from "rnnf.h" nogil:
         int gates, slots, states, phases
         rnnf_phase phase[2]
 
+    ctypedef struct rnnf_cell_row:
+        int64_t units
+        int act, recurrent_act
+        const void *gates[2]
+        void *dgates[2]
+        const void *state[2]
+        void *mid
+        void *out[2]
+        void *saved
+        void *d[2]
+
+    ctypedef struct rnnf_row_cell:
+        const char *name
+        int gates, slots, late, states, first
+        void (*row_gates)(const rnnf_cell_row *) noexcept nogil
+        void (*row_output)(const rnnf_cell_row *) noexcept nogil
+        void (*row_backward)(const rnnf_cell_row *) noexcept nogil
+        void (*row_output_backward)(const rnnf_cell_row *) noexcept nogil
+
     ctypedef struct rnnf_loss:
         int kind, from_logits
         double parameter[3]
@@ -108,6 +127,7 @@ cdef extern from "rnnf.h" nogil:
         const char *dtype
         int lanes, itemsize
         rnnf_cell *cell
+        rnnf_row_cell *row_cell
         void (*matmul)(const rnnf_matmul *, int64_t r0, int64_t r1, int64_t p0, int64_t p1) noexcept nogil
         void (*outer)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1) noexcept nogil
         void (*column_sum)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1) noexcept nogil

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share
+from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share, share_rows
 from rnnfast._engine.cpu cimport kernels_of
 from rnnfast._engine.kernels cimport (
     ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_step, rnnf_step_back, rnnf_team,
@@ -93,33 +93,15 @@ cdef inline char *tape_at(const layer *a, int64_t t, int64_t row, int64_t slot) 
 
 
 cdef part part_of(const layer *a, rnnf_team *team, int member, int64_t grain) noexcept nogil:
-    """What this thread computes; rows are shared so that each thread has about as many valid steps."""
+    """What this thread computes."""
     cdef part own
-    cdef int64_t t, r, steps = 0, begin, end
     own.r0, own.r1, own.p0, own.p1 = 0, a.rows.batch, 0, a.panels
     if a.split == SPLIT_UNITS:
         share(a.panels, team, member, grain, &own.p0, &own.p1)
     elif a.split == SPLIT_NONE or team.size == 1:
         own.r1 = a.rows.batch if member == 0 else 0
-    elif a.rows.dense:
-        share(a.rows.batch, team, member, 1, &own.r0, &own.r1)
     else:
-        begin = a.rows.count * member // team.size
-        end = a.rows.count * (member + 1) // team.size
-        own.r0 = own.r1 = -1
-        t = a.rows.time
-        for r in range(a.rows.batch):
-            if own.r0 < 0 and steps >= begin:
-                own.r0 = r
-            if own.r1 < 0 and steps >= end and member < team.size - 1:
-                own.r1 = r
-            while t > 0 and a.rows.active[t - 1] <= r:
-                t -= 1
-            steps += t
-        if own.r0 < 0:
-            own.r0 = a.rows.batch
-        if own.r1 < 0:
-            own.r1 = a.rows.batch
+        share_rows(a.rows, team, member, &own.r0, &own.r1)
     return own
 
 

@@ -22,6 +22,7 @@ from rnnfast.layers.core import (
 from rnnfast.layers.merging import Add, Average, Concatenate, Multiply, Subtract
 from rnnfast.layers.normalization import BatchNormalization
 from rnnfast.layers.recurrent import GRU, LSTM, SimpleRNN
+from rnnfast.layers.staged import LayerNormGRU, LayerNormLSTM, ProjectedLSTM
 from rnnfast.layers.wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
@@ -49,10 +50,13 @@ __all__ = [
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormGRU",
+    "LayerNormLSTM",
     "LayerNormalization",
     "Masking",
     "MaxPooling1D",
     "Multiply",
+    "ProjectedLSTM",
     "RepeatVector",
     "Reshape",
     "SimpleRNN",

@@ -171,7 +171,7 @@ class Layer:
 
     def stream_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of what a live stream keeps of this layer from call to call: the states of a recurrent one."""
-        return [(self.units,)] * self.states if hasattr(self, "describe_states") else []  # type: ignore[attr-defined]
+        return [(n,) for n in self.state_sizes] if hasattr(self, "describe_states") else []  # type: ignore[attr-defined]
 
     def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
         """What is wrong with an input of this kind, or None."""

@@ -80,6 +80,16 @@ class Recurrent(Layer):
     def _roles(self, role: str) -> dict[str, Any]:
         return {kind: getattr(self, f"{role}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
 
+    @property
+    def output_size(self) -> int:
+        """Width of the output."""
+        return self.units
+
+    @property
+    def state_sizes(self) -> list[int]:
+        """Width of each state."""
+        return [self.units] * self.states
+
     def bias_shape(self) -> tuple[int, ...]:
         return (self.gates * self.units,)
 
@@ -88,7 +98,7 @@ class Recurrent(Layer):
         if inputs is None:
             raise ValueError(f"{type(self).__name__} '{self.name}': the last dimension of the input must be known, got {input_shape}.")
         self.kernel = self.add_weight((inputs, self.gates * self.units), "kernel", **self._roles("kernel"))
-        self.recurrent_kernel = self.add_weight((self.units, self.gates * self.units), "recurrent_kernel", **self._roles("recurrent"))
+        self.recurrent_kernel = self.add_weight((self.output_size, self.gates * self.units), "recurrent_kernel", **self._roles("recurrent"))
         if self.use_bias:
             self.bias = self.add_weight(self.bias_shape(), "bias", **self._roles("bias"))
 
@@ -104,7 +114,7 @@ class Recurrent(Layer):
         )  # fmt: skip
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (shape[0], shape[1], self.units) if self.return_sequences else (shape[0], self.units)
+        return (shape[0], shape[1], self.output_size) if self.return_sequences else (shape[0], self.output_size)
 
     def output_shapes(self, shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
         return [self.output_shape(shape)] + [(shape[0], self.units)] * (self.states if self.return_state else 0)

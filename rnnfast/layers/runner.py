@@ -153,7 +153,7 @@ class Runner:
     def _state_units(self) -> list[int]:
         node = self._stateful_node()
         layer: Any = node.layer if node else None
-        return [one.units for one in (layer.sublayers() or [layer]) for _ in range(one.states)] if layer else []
+        return [n for one in (layer.sublayers() or [layer]) for n in one.state_sizes] if layer else []
 
     def finish(self, key: tuple[Any, ...], bound: Bound) -> Bound:
         """Make the program and keep it."""

@@ -79,12 +79,12 @@ class Bidirectional(Layer):
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         first = self.forward_layer.output_shape(shape)
-        width = self.forward_layer.units + self.backward_layer.units if self.merge_mode == "concat" else self.forward_layer.units
+        width = self.forward_layer.output_size + self.backward_layer.output_size if self.merge_mode == "concat" else self.forward_layer.output_size
         return (*first[:-1], width)
 
     def output_shapes(self, shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
         first = [self.output_shape(shape)] * (1 if self.merge_mode else 2)
-        return first + [(shape[0], one.units) for one in self.sublayers() for _ in range(one.states if self.return_state else 0)]  # type: ignore[attr-defined]
+        return first + [(shape[0], n) for one in self.sublayers() for n in (one.state_sizes if self.return_state else [])]  # type: ignore[attr-defined]
 
     def describe(self, b: Builder, x: Tensor) -> Any:
         return self.describe_states(b, x, [])[0]

@@ -465,7 +465,7 @@ class Builder:
         if not layer.stateful:
             return []
         if layer.state_values is None:
-            layer.state_values = [np.zeros((rows.batch, layer.units), self.dtype) for _ in range(layer.states)]
+            layer.state_values = [np.zeros((rows.batch, n), self.dtype) for n in layer.state_sizes]
         if layer.state_values[0].shape[0] != rows.batch:
             raise ShapeError(
                 f"{type(layer).__name__} '{layer.name}': a stateful layer keeps the states of {layer.state_values[0].shape[0]} rows, got a batch of {rows.batch}. "
@@ -476,8 +476,8 @@ class Builder:
     def _states_at(self, layer: Any, arrays: list[np.ndarray], rows: Rows) -> list[Tensor]:
         states = []
         for i, values in enumerate(arrays):
-            buffer, state = self.outside_state(f"{layer.name} state {i}", layer.units, rows)
-            buffer.point(values.ctypes.data, layer.units)
+            buffer, state = self.outside_state(f"{layer.name} state {i}", values.shape[1], rows)
+            buffer.point(values.ctypes.data, values.shape[1])
             state.needs_grad = False
             states.append(state)
         return states
@@ -486,9 +486,9 @@ class Builder:
         """Keep a stateful layer's final states."""
         arrays = layer.state_values if self.streaming is None else self.streaming[layer.name]
         for state, values in zip(states, arrays, strict=True):
-            target = Buffer("carried", 0, layer.units)
-            target.point(values.ctypes.data, layer.units)
-            self.op("scatter", state.rows, {"x": state.buffer, "y": target}, f"{layer.name} state", n=layer.units, kind=0)
+            target = Buffer("carried", 0, values.shape[1])
+            target.point(values.ctypes.data, values.shape[1])
+            self.op("scatter", state.rows, {"x": state.buffer, "y": target}, f"{layer.name} state", n=values.shape[1], kind=0)
 
     def output(self, x: Tensor, name: str, alone: bool = True) -> Buffer:
         """The caller's array of a result; `alone` unless other ops read it too."""

@@ -46,6 +46,8 @@ class Direction:
     seeds : SeedGenerator or None
     zoneout : tuple of float
         Of each state, the probability that a unit keeps its value of the step before.
+    layer : type or None
+        What takes the direction into a plan, where it is not the fused engine.
     """
 
     cell: str
@@ -61,6 +63,7 @@ class Direction:
     recurrent_dropout: float = 0.0
     seeds: Any = None
     zoneout: tuple[float, ...] = ()
+    layer: Any = None
 
 
 @dataclass
@@ -72,25 +75,41 @@ class Result:
     states: list[Tensor]
 
 
-class _Layer:
-    """One direction on its way into a plan."""
+class Part:
+    """One direction on its way into a plan: what the fused layers of this file and all others have in common. `op` and `line` make its op.
+
+    Parameters
+    ----------
+    b : Builder
+    x : Tensor
+    d : Direction
+    sequence, last, states : bool
+        What is asked for.
+    into : Buffer or None
+        Where the sequence is written, if not into a tensor of its own.
+    """
+
+    work = 0.0
 
     def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
         self.b, self.x, self.d = b, x, d
-        self.gates, self.slots, self.state_count, self.phases = _engine.cell_facts(b.dtype, d.cell)
         self.batch, self.time, self.inputs = x.rows.batch, x.rows.time, x.width
-        self.padded = -(-d.units // b.lanes) * b.lanes
-        self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + d.units)
-        self.result = self._results(sequence, last, states, into)
         self.buffers: dict[str, Buffer | None] = {"x": x.buffer}
-        self.dropped = b.training and d.recurrent_dropout > 0
-        self._weights()
-        self._state()
-        if self.dropped:
-            self._masks()
-        for i, rate in enumerate(d.zoneout):
-            if rate:
-                self.buffers[f"keep{i}"] = keep_factors(b, x.rows, d.units, self.padded, rate, d.seeds)
+        self.result = self._results(sequence, last, states, into)
+
+    def op(self, backward: bool) -> Any:
+        raise NotImplementedError
+
+    def line(self, kind: str) -> str:
+        raise NotImplementedError
+
+    def prepare_backward(self, dy: Buffer | None) -> None:
+        """Buffers of the backward op."""
+        raise NotImplementedError
+
+    def state_sizes(self) -> list[int]:
+        """Width of each state."""
+        raise NotImplementedError
 
     def _results(self, sequence: bool, last: bool, states: bool, into: Buffer | None) -> Result:
         b, x, units = self.b, self.x, (self.d.units,)
@@ -100,7 +119,50 @@ class _Layer:
             y = Tensor(x.rows, units, buffer, timed=True, strided=into is None)
         rows = b.batch_rows(x.rows) if last or states else x.rows
         final = b.tensor("last", x, units, rows, timed=False) if last else None
-        return Result(y, final, [b.tensor(f"state {i}", x, units, rows, timed=False) for i in range(self.state_count if states else 0)])
+        return Result(y, final, [b.tensor(f"state {i}", x, (n,), rows, timed=False) for i, n in enumerate(self.state_sizes() if states else [])])
+
+    def _outside(self) -> None:
+        """Buffers of the results and of the states to start from."""
+        r, buffers = self.result, self.buffers
+        buffers |= {"y": r.sequence.buffer if r.sequence else None, "last": r.last.buffer if r.last else None}
+        buffers |= {f"state_out{i}": s.buffer for i, s in enumerate(r.states)} | {f"state_in{i}": s.buffer for i, s in enumerate(self.d.initial)}
+
+    def _outside_back(self, dy: Buffer | None) -> None:
+        r, buffers = self.result, self.buffers
+        buffers["dy"] = dy
+        buffers["dlast"] = r.last.grad if r.last else None
+        for i, state in enumerate(r.states):
+            buffers[f"dstate_out{i}"] = state.grad
+        for i, state in enumerate(self.d.initial):
+            if state.needs_grad:
+                buffers[f"dstate_in{i}"] = self.b.rows_buffer("d state", state.rows, state.width)
+
+    def after_backward(self) -> None:
+        """What follows the backward op."""
+        self.b.hand_over(self.x, self.buffers.get("dx"))
+        for i, state in enumerate(self.d.initial):
+            self.b.hand_over(state, self.buffers.get(f"dstate_in{i}"))
+
+
+class _Layer(Part):
+    """A direction that the fused engine runs."""
+
+    def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
+        self.gates, self.slots, self.state_count, self.phases = _engine.cell_facts(b.dtype, d.cell)
+        super().__init__(b, x, d, sequence, last, states, into)
+        self.padded = -(-d.units // b.lanes) * b.lanes
+        self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + d.units)
+        self.dropped = b.training and d.recurrent_dropout > 0
+        self._weights()
+        self._state()
+        if self.dropped:
+            self._masks()
+        for i, rate in enumerate(d.zoneout):
+            if rate:
+                self.buffers[f"keep{i}"] = keep_factors(b, x.rows, d.units, self.padded, rate, d.seeds)
+
+    def state_sizes(self) -> list[int]:
+        return [self.d.units] * self.state_count
 
     def _weights(self) -> None:
         d, params, buffers = self.d, self.b.params, self.buffers
@@ -127,9 +189,7 @@ class _Layer:
             buffers["memory"] = b.buffer("memory", self.batch * self.padded, self.padded)
         if len(self.phases) > 1:
             buffers["reset"] = b.buffer("reset h", self.batch * self.padded, self.padded)
-        r = self.result
-        buffers |= {"y": r.sequence.buffer if r.sequence else None, "last": r.last.buffer if r.last else None}
-        buffers |= {f"state_out{i}": s.buffer for i, s in enumerate(r.states)} | {f"state_in{i}": s.buffer for i, s in enumerate(d.initial)}
+        self._outside()
         self.tape_panel = 0
         if b.gradients:
             capacity = self.x.rows.capacity
@@ -171,11 +231,8 @@ class _Layer:
 
     def prepare_backward(self, dy: Buffer | None) -> None:
         """Buffers of the backward op."""
-        b, d, buffers, r = self.b, self.d, self.buffers, self.result
-        buffers["dy"] = dy
-        buffers["dlast"] = r.last.grad if r.last else None
-        for i, state in enumerate(r.states):
-            buffers[f"dstate_out{i}"] = state.grad
+        b, d, buffers = self.b, self.d, self.buffers
+        self._outside_back(dy)
         for i, (gates, slot) in enumerate(self.phases):
             order = GATE_ORDER[d.cell][1] if i == 0 else GATE_ORDER[d.cell][0][slot : slot + gates]
             buffers[f"recurrent_t{i}"] = b.params.panels(d.recurrent_kernel, (d.units, d.units, gates), order, transposed=True)
@@ -192,9 +249,6 @@ class _Layer:
         if self.x.needs_grad:
             buffers["kernel_t"] = b.params.panels(d.kernel, (self.inputs, d.units, self.gates), GATE_ORDER[d.cell][0], transposed=True)
             buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
-        for i, state in enumerate(d.initial):
-            if state.needs_grad:
-                buffers[f"dstate_in{i}"] = b.rows_buffer("d state", state.rows, d.units)
 
 
 def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: bool, last: bool, states: bool, concat: bool = False) -> list[Result]:
@@ -213,9 +267,10 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
     width = sum(d.units for d in directions)
     whole = b.tensor("both directions", x, (width,)) if concat and sequence else None
     ends = b.tensor("both ends", x, (width,), b.batch_rows(x.rows), timed=False) if concat and last else None
-    layers, column = [], 0
+    layers: list[Part] = []
+    column = 0
     for d in directions:
-        layer = _Layer(b, x, d, sequence, last, states, b.part(whole.buffer, column) if whole else None)
+        layer = (d.layer or _Layer)(b, x, d, sequence, last, states, b.part(whole.buffer, column) if whole else None)
         if ends:
             assert layer.result.last is not None
             layer.result.last.buffer = layer.buffers["last"] = b.part(ends.buffer, column)
@@ -237,7 +292,7 @@ def _add(b: Builder, ops: list[Any], lines: list[str], work: float) -> None:
     b.plan.lines.append(" | ".join(lines))
 
 
-def _backward(b: Builder, x: Tensor, layers: list[_Layer], whole: Tensor | None, ends: Tensor | None) -> None:
+def _backward(b: Builder, x: Tensor, layers: list[Part], whole: Tensor | None, ends: Tensor | None) -> None:
     column = 0
     for layer in layers:
         own = layer.result.sequence.grad if layer.result.sequence else None
@@ -248,6 +303,4 @@ def _backward(b: Builder, x: Tensor, layers: list[_Layer], whole: Tensor | None,
         column += layer.d.units
     _add(b, [layer.op(backward=True) for layer in layers], [layer.line("through time") for layer in layers], 2 * sum(layer.work for layer in layers))
     for layer in layers:
-        b.hand_over(x, layer.buffers.get("dx"))
-        for i, state in enumerate(layer.d.initial):
-            b.hand_over(state, layer.buffers.get(f"dstate_in{i}"))
+        layer.after_backward()
