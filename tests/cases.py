@@ -227,7 +227,7 @@ def _state_count(spec: Spec) -> int:
     kind, config = spec
     if kind == "Bidirectional":
         return sum(_state_count(s) for s in oracle_layers._pair(config))
-    return {"LSTM": 2, "GRU": 1, "SimpleRNN": 1}.get(kind, 0)
+    return {"LSTM": 2, "GRU": 1, "SimpleRNN": 1, "ProjectedLSTM": 2, "LayerNormLSTM": 2, "LayerNormGRU": 1}.get(kind, 0)
 
 
 def input_for(spec: Spec, batch: int, steps: int, features: int, rng: np.random.Generator) -> Array:
@@ -257,8 +257,7 @@ def problem(
     x = input_for(spec, batch, steps, features, rng)
     states = None
     if initial_state:
-        units = (spec[1]["layer"] if spec[0] == "Bidirectional" else spec)[1]["units"]
-        states = [single(rng.normal(0.0, 0.5, (batch, units))) for _ in range(_state_count(spec))]
+        states = [single(rng.normal(0.0, 0.5, (batch, n))) for half in getattr(layer, "pair", [layer]) for n in half.cell.state_sizes]  # type: ignore[attr-defined]
     pattern = make_mask(mask, batch, steps, rng)
     outs = layer.forward(x.astype(np.float64), pattern, states)[0]
     grads = [single(rng.normal(size=o.shape)) for o in outs]

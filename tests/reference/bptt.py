@@ -24,7 +24,7 @@ def _recurrent(layer: L.Recurrent, tape: Any, d_outs: Arrays) -> Back:
     sequence = layer.get("return_sequences", False)
     zero = layer.get("zero_output_for_mask", False)
     if not d_states:
-        d_states = [np.zeros((shape[0], cell.units)) for _ in range(cell.states)]
+        d_states = [np.zeros((shape[0], n)) for n in cell.state_sizes]
     dx = np.zeros(shape)
     if not tapes and not sequence and not zero:
         d_states = [d_states[0] + dy, *d_states[1:]]

@@ -27,6 +27,7 @@ class Cell:
         self.W, self.R = self.weights[:2]
         self.b = self.weights[2] if use_bias else None
         self.units = self.R.shape[0]
+        self.state_sizes = [self.units] * self.states
         self.activation = activation
         self.clear()
 

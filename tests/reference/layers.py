@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from tests.reference.activations import value
-from tests.reference.cells import CELLS, Zoneout
+from tests.reference import staged_cells
+from tests.reference.cells import CELLS as PLAIN_CELLS
+from tests.reference.cells import Zoneout
 
 Array = np.ndarray
 Spec = tuple[str, Any]
+CELLS = PLAIN_CELLS | staged_cells.CELLS
 Forward = tuple[list[Array], Array | None, Any]
 
 
@@ -41,7 +44,7 @@ class Recurrent(Layer):
 
     def __init__(self, kind: str, weights: list[Array], **config: Any) -> None:
         super().__init__(weights, **config)
-        names = ("use_bias", "activation", "recurrent_activation", "reset_after")
+        names = ("use_bias", "activation", "recurrent_activation", "reset_after", "epsilon")
         self.cell: Any = CELLS[kind](weights, **{k: config[k] for k in names if k in config})
         if "zoneout" in config:
             self.cell = Zoneout(self.cell, [config["zoneout"], config.get("zoneout_cell", 0.0)][: self.cell.states])
@@ -49,7 +52,7 @@ class Recurrent(Layer):
     def forward(self, x: Array, mask: Array | None = None, initial_state: list[Array] | None = None) -> Forward:
         batch, steps = x.shape[:2]
         if initial_state is None:
-            initial_state = [np.zeros((batch, self.cell.units)) for _ in range(self.cell.states)]
+            initial_state = [np.zeros((batch, n)) for n in self.cell.state_sizes]
         states = [np.asarray(s, np.float64) for s in initial_state]
         order = range(steps)[::-1] if self.get("go_backwards") else range(steps)
         valid = np.ones((batch, steps), bool) if mask is None else np.asarray(mask, bool)
@@ -65,7 +68,7 @@ class Recurrent(Layer):
             outputs.append(last)
             tapes.append((t, keep, tape))
         sequence = self.get("return_sequences", False)
-        y = np.stack(outputs, axis=1) if outputs else np.zeros((batch, 0, self.cell.units))
+        y = np.stack(outputs, axis=1) if outputs else np.zeros((batch, 0, self.cell.state_sizes[0]))
         outs = [y if sequence else last]
         if self.get("return_state", False):
             outs += states
@@ -266,6 +269,8 @@ def _count(spec: Spec) -> int:
         return _count(config["layer"])
     if kind == "LayerNormalization":
         return int(config.get("scale", True)) + int(config.get("center", True))
+    if kind in staged_cells.CELLS:
+        return len(staged_cells.weight_shapes(kind, config, 1))
     if kind in CELLS or kind == "Dense":
         return (2 if kind in CELLS else 1) + int(config.get("use_bias", True))
     return int(kind == "Embedding")
@@ -280,6 +285,8 @@ def weight_shapes(spec: Spec, features: int) -> list[tuple[int, ...]]:
         return weight_shapes(config["layer"], features)
     if kind == "Embedding":
         return [(config["input_dim"], config["output_dim"])]
+    if kind in staged_cells.CELLS:
+        return staged_cells.weight_shapes(kind, config, features)
     if kind in CELLS:
         units, wide = config["units"], CELLS[kind].gates * config["units"]
         bias = (2, wide) if kind == "GRU" and config.get("reset_after", True) else (wide,)
