@@ -10,7 +10,9 @@ ctypedef struct rows_map:
     int64_t *order    # [batch]: sorted row -> row of the caller
     int64_t *source   # [count]: packed row -> caller's row * time + step
     int64_t *shown    # [batch * time]: caller's row * time + step -> packed row shown there
+    int64_t *cut      # [count]: whether the state starts from zero before this step
     int dense         # every row has every step, in the caller's order
+    int cuts          # whether any state does
 
 # An operand: packed rows (step == 0) at data + row * stride, or the caller's array at data + t * step + r * stride. In elements.
 ctypedef struct operand:

@@ -14,13 +14,14 @@ cdef class Rows:
 
     def __init__(self, int64_t batch, int64_t time):
         self.map.batch, self.map.time = batch, time
-        self.tables = np.zeros(3 * (time + 1) + 3 * batch + 2 * batch * time + 1, np.int64)
+        self.tables = np.zeros(3 * (time + 1) + 3 * batch + 3 * batch * time + 1, np.int64)
         cdef int64_t *table = &self.tables[0]
         self.map.active = table
         self.map.offset = table + time + 1
         self.map.order = table + 2 * (time + 1)
         self.map.source = self.map.order + batch
         self.map.shown = self.map.source + batch * time
+        self.map.cut = self.map.shown + batch * time
         self.capacity = batch * time + batch
         self.hold = True
         self.set_dense()
@@ -118,6 +119,21 @@ cdef class Rows:
                 else:
                     m.shown[b * m.time + t] = m.count + place[b]
 
+    def set_resets(self, const unsigned char[:, :] resets):
+        """States start from zero before the steps [batch, time] that are not 0; a masked one counts for the valid step after it."""
+        cdef rows_map *m = &self.map
+        cdef int64_t b, t, row, pending
+        m.cuts = 0
+        for b in range(m.batch):
+            pending = 0
+            for t in range(m.time):
+                pending |= resets[b, t] != 0
+                row = m.shown[b * m.time + t]
+                if row < m.count and m.source[row] == b * m.time + t:
+                    m.cut[row] = pending
+                    m.cuts |= <int>pending
+                    pending = 0
+
     def set_batch_of(self, Rows parent):
         """One step a row (time is 1), in the parent's order."""
         cdef int64_t r
@@ -132,15 +148,20 @@ cdef class Rows:
         """The parent's steps in reverse: step t is its step time - 1 - t."""
         cdef rows_map *m = &parent.map
         cdef int64_t i
-        if m.dense:
-            self.set_dense()
-            return
-        valid = np.zeros((m.batch, m.time), np.uint8)
+        valid, resets = np.zeros((m.batch, m.time), np.uint8), np.zeros((m.batch, m.time + 1), np.uint8)
         cdef unsigned char[:, ::1] flags = valid
+        cdef unsigned char[:, ::1] cuts = resets
         for i in range(m.count):
             flags[m.source[i] // m.time, m.time - 1 - m.source[i] % m.time] = 1
+            if m.cuts:
+                cuts[m.source[i] // m.time, m.time - m.source[i] % m.time] = m.cut[i]
         self.hold = parent.hold
-        self.set_valid(valid)
+        if m.dense:
+            self.set_dense()
+        else:
+            self.set_valid(valid)
+        if m.cuts or self.map.cuts:
+            self.set_resets(resets)
 
     def set_parts_of(self, Rows parent):
         """Every packed row of the parent, pads too, is so many rows here."""

@@ -66,6 +66,7 @@ ctypedef struct layer:
     operand *drecurrent
     operand *dbias
     operand *carry          # [states, batch, padded]
+    operand *dh             # [count, padded] dL/d state after each step, for who wants to look at it
     operand *scratch        # [threads, 128 (max(inputs, units) + 8)]
     int64_t scratch_size
     int order[2][4]         # x gates, recurrent gates -> Keras' gate
@@ -137,6 +138,18 @@ cdef inline void copy_units(const layer *a, part own, char *target, const char *
         memcpy(target + first * size, source + first * size, n * size)
     elif n > 0:
         memset(target + first * size, 0, n * size)
+
+
+cdef void restart(const layer *a, part own, int64_t t, char *h) noexcept nogil:
+    """Zero the states of this thread's rows and units that a new episode starts from at step t."""
+    cdef int64_t r, row = a.padded * a.k.itemsize, border = t + 1 if a.reverse else t  # the later of the two steps that it parts
+    if t < 0 or border >= a.rows.time:
+        return
+    for r in range(own.r0, min(own.r1, a.rows.active[border])):
+        if a.rows.cut[a.rows.offset[border] + r]:
+            copy_units(a, own, h + r * row, NULL)
+            if a.cell.states > 1:
+                copy_units(a, own, a.memory.data + r * row, NULL)
 
 
 cdef void begin_states(const layer *a, part own) noexcept nogil:
@@ -249,6 +262,8 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
         a.cell.phase[phase].forward(s, rows, own.p0, own.p1)
         if a.masks != NULL and phase < last:
             mask_reset(a, t, own.r0, own.r0 + rows)
+        if phase == last and a.rows.cuts:
+            restart(a, own, t - 1 if a.reverse else t + 1, h_next)
         if a.split == SPLIT_UNITS:
             rnnf_barrier(team)
 
@@ -264,6 +279,8 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef rnnf_step phases[2]
     prepare_steps(a, own, phases)
     begin_states(a, own)
+    if a.rows.cuts and not a.reverse:
+        restart(a, own, 0, h)
     if a.split == SPLIT_UNITS:
         rnnf_barrier(team)
     elif own.r0 >= own.r1:
@@ -321,6 +338,28 @@ cdef void gated_gradient(const layer *a, int64_t t, int64_t r0, int64_t r1) noex
             a.k.add(a.carry.data + r * row, a.product.data + r * row, a.units)
 
 
+cdef void state_product(const layer *a, part own, int64_t t, int64_t r0, int64_t r1, char *target) noexcept nogil:
+    """target (of r0's row on) += gate gradients of step t . R^T, for rows [r0, r1)."""
+    cdef rnnf_matmul g
+    memset(&g, 0, sizeof(g))
+    g.a, g.a_row = tape_at(a, t, r0, a.cell.phase[0].slot), a.cell.slots * a.k.lanes
+    g.blocks, g.block, g.block_stride = a.panels, a.cell.phase[0].product_gates * a.k.lanes, a.tape_panel
+    g.panels, g.cols, g.nv, g.accumulate, g.act = a.recurrent_t[0].data, a.units, 4, 1, ACT_linear
+    g.c, g.c_row = target, a.padded
+    a.k.matmul(&g, 0, r1 - r0, own.p0 // 4, (own.p1 + 3) // 4)
+
+
+cdef void keep_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t rows, int64_t next) noexcept nogil:
+    """dh of step t: what carry, the layers above and the step that followed say, as the cell's backward is about to add them up."""
+    cdef int64_t r, first = own.p0 * a.k.lanes * a.k.itemsize, n = min(own.p1 * a.k.lanes, a.units) - own.p0 * a.k.lanes
+    for r in range(r0, r0 + rows):
+        copy_units(a, own, at_step(a, a.dh, t, r), a.carry.data + r * a.padded * a.k.itemsize)
+        if a.dy != NULL and n > 0:
+            a.k.add(at_step(a, a.dh, t, r) + first, at_step(a, a.dy, t, r) + first, n)
+    if next >= 0 and a.masks == NULL:  # with masks the product is in carry
+        state_product(a, own, next, r0, r0 + rows, at_step(a, a.dh, t, r0))
+
+
 cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, int64_t r0, int64_t r1, int64_t next) noexcept nogil:
     """All phases, backward, of rows [r0, r1) of step t; next is the step that followed them in time, or -1."""
     cdef rnnf_step_back s
@@ -348,31 +387,26 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
                 gated_gradient(a, next, row, row + rows)
         else:
             s.dg_next = tape_at(a, next, row, a.cell.phase[phase].slot) if next >= 0 and rows > 0 else NULL
+        if phase == 0 and a.dh != NULL and rows > 0:
+            keep_gradient(a, own, t, row, rows, next)
         if rows > 0:
             a.cell.phase[phase].backward(&s, rows, own.p0, own.p1)
 
 
 cdef void state_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
     """dh before step t of rows [r0, r1), for which t was the first step: carry + dg . R^T."""
-    cdef rnnf_matmul g
-    memset(&g, 0, sizeof(g))
     r0, r1 = max(r0, own.r0), min(r1, own.r1)
-    if r0 >= r1:
-        return
-    if a.masks != NULL:
+    if r0 < r1 and a.masks != NULL:
         gated_gradient(a, t, r0, r1)
-        return
-    g.a, g.a_row = tape_at(a, t, r0, a.cell.phase[0].slot), a.cell.slots * a.k.lanes
-    g.blocks, g.block, g.block_stride = a.panels, a.cell.phase[0].product_gates * a.k.lanes, a.tape_panel
-    g.panels, g.cols, g.nv, g.accumulate, g.act = a.recurrent_t[0].data, a.units, 4, 1, ACT_linear
-    g.c, g.c_row = a.carry.data + r0 * a.padded * a.k.itemsize, a.padded
-    a.k.matmul(&g, 0, r1 - r0, own.p0 // 4, (own.p1 + 3) // 4)
+    elif r0 < r1:
+        state_product(a, own, t, r0, r1, a.carry.data + r0 * a.padded * a.k.itemsize)
 
 
 cdef void end_carry(const layer *a, part own) noexcept nogil:
     """Gradients of the initial states, which the pads of the output may have shown too."""
     cdef int64_t t, r, s, first = own.p0 * a.k.lanes
     cdef int64_t n = min(own.p1 * a.k.lanes, a.units) - first
+    cdef bint cut
     for t in range(a.rows.time):
         if not a.reverse and t == 0:
             state_gradient(a, own, 0, 0, a.rows.active[0])
@@ -380,9 +414,24 @@ cdef void end_carry(const layer *a, part own) noexcept nogil:
             state_gradient(a, own, t, a.rows.active[t + 1], a.rows.active[t])
     for s in range(a.cell.states):
         for r in range(own.r0, own.r1):
-            copy_units(a, own, at(a, a.dstate_in[s], r), a.carry.data + (s * a.rows.batch + r) * a.padded * a.k.itemsize)
+            cut = a.rows.cuts and not a.reverse and r < a.rows.active[0] and a.rows.cut[r]
+            copy_units(a, own, at(a, a.dstate_in[s], r), NULL if cut else a.carry.data + (s * a.rows.batch + r) * a.padded * a.k.itemsize)
             if s == 0 and n > 0 and a.dy != NULL and a.rows.pads and not a.zero_pads:
                 a.k.add(at(a, a.dstate_in[0], r) + first * a.k.itemsize, at(a, a.dy, a.rows.count + r) + first * a.k.itemsize, n)
+
+
+cdef void run_episodes_back(const layer *a, rnnf_team *team, part own, int64_t t, int64_t rows, int64_t next) noexcept nogil:
+    """run_step_back for rows that go on with step `next`, those that start a new episode there as if they ended: in runs of rows of one kind."""
+    cdef int64_t r, s, begin = own.r0, end = min(rows, own.r1), border = t if a.reverse else next, size = a.padded * a.k.itemsize
+    cdef const int64_t *cut = a.rows.cut + a.rows.offset[border]
+    while begin < end:
+        r = begin
+        while r < end and cut[r] == cut[begin]:
+            for s in range(a.cell.states if cut[r] else 0):
+                copy_units(a, own, a.carry.data + (s * a.rows.batch + r) * size, NULL)
+            r += 1
+        run_step_back(a, team, own, t, begin, r, -1 if cut[begin] else next)
+        begin = r
 
 
 cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil:
@@ -396,7 +445,11 @@ cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil
             following = active if t > 0 else 0
         else:
             following = a.rows.active[t + 1]
-        if a.split == SPLIT_UNITS and a.cell.phases > 1:
+        if a.rows.cuts:
+            run_episodes_back(a, team, own, t, following, t - 1 if a.reverse else t + 1)
+            if following < active:
+                run_step_back(a, team, own, t, following, active, -1)
+        elif a.split == SPLIT_UNITS and a.cell.phases > 1:
             # both parts of the rows meet the barrier between the phases
             run_step_back(a, team, own, t, 0, following, t - 1 if a.reverse else t + 1)
             run_step_back(a, team, own, t, following, active, -1)
@@ -529,6 +582,7 @@ cdef class RecurrentLayer(Op):
         a.tape, a.h_tape, a.reset_tape = view(buffers, "tape"), view(buffers, "h_tape"), view(buffers, "reset_tape")
         a.dy, a.dlast, a.dx, a.kernel_t = view(buffers, "dy"), view(buffers, "dlast"), view(buffers, "dx"), view(buffers, "kernel_t")
         a.dkernel, a.drecurrent, a.dbias = view(buffers, "dkernel"), view(buffers, "drecurrent"), view(buffers, "dbias")
+        a.dh = view(buffers, "dh")
         a.carry, a.scratch, a.product = view(buffers, "carry"), view(buffers, "scratch"), view(buffers, "product")
         a.masks, a.masked, a.masked_tape = view(buffers, "masks"), view(buffers, "masked"), view(buffers, "masked_tape")
         for s in range(4):
