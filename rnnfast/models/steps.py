@@ -97,8 +97,7 @@ class Steps:
         if train:
             b.backward()
             self._add_update(b)
-            b.plan.ops.insert(0, self.runner.params.pack_op())
-            b.plan.lines.insert(0, "pack")
+            b.plan.add(self.runner.params.pack_op(), "pack", at=0)
 
     def _add_loss(self, b: Builder, bound: Bound, y: Tensor, train: bool, columns: int) -> None:
         target, weight, value = Buffer("target", 0), np.zeros(y.rows.capacity), np.zeros(2)

@@ -84,6 +84,7 @@ class Builder:
         self.activities: list[tuple[Tensor, Any]] = []  # outputs that a regularizer looks at
         self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._wholes: set[Buffer] = set()  # buffers that others are parts of
+        self.recurrent: list[Any] = []  # the directions of recurrent layers, for who looks at what they keep
         self._tape: list[Callable[[], None]] = []
         self._written: set[Variable] = set()  # whose gradient an op writes
         self._sums: list[Callable[[], None]] = []
@@ -128,9 +129,8 @@ class Builder:
 
     def op(self, name: str, rows: Rows | None, buffers: Mapping[str, Buffer | None], note: str = "", segments: Any = None, /, **numbers: Any) -> None:
         given = {field: buffer for field, buffer in buffers.items() if buffer is not None}
-        self.plan.ops.append(_engine.RowOp(name, self.dtype, rows, given, numbers, segments))
-        self.plan.lines.append(f"{name:<16}{note}")
-        self.plan.work += 2 * (rows.capacity if rows else 1) * numbers.get("n", 1) * max(1, numbers.get("m", 1))
+        flops = 2 * (rows.capacity if rows else 1) * numbers.get("n", 1) * max(1, numbers.get("m", 1))
+        self.plan.add(_engine.RowOp(name, self.dtype, rows, given, numbers, segments), f"{name:<16}{note}", flops)
 
     def derive(self, rows: Rows, how: str, parent: Rows) -> Rows:
         """A map that follows another; how names its method."""

@@ -180,7 +180,7 @@ class Params:
             padded = -(-units // lanes) * lanes
             size = -(-depth // lanes) * lanes * vectors * padded if transposed else depth * vectors * padded
             array = aligned_zeros(size + 4 * lanes, self.dtype)
-            buffer = _engine.Buffer(f"{variable.path} panels", 0)
+            buffer = _engine.Buffer(f"{variable.path} panels", size)
             buffer.point(array.ctypes.data, 0)
             self._panels[key] = buffer, array
             width = variable.shape[-1]

@@ -20,22 +20,32 @@ class Plan:
     lines : list of str
         One line an op, as `print(plan)` shows them.
     ops : list of engine ops
+    flops : list of float
+        Floating-point operations of each op, about.
+    makers : list of str
+        The layer that added each op.
     buffers : list of Buffer
         Those that live in the arena.
     dtype : str
     threads : int
         At most; a plan with little work runs on one.
-    work : float
-        Floating-point operations, about.
     """
 
     dtype: str
     threads: int
     lines: list[str] = field(default_factory=list)
     ops: list[Any] = field(default_factory=list)
+    flops: list[float] = field(default_factory=list)
+    makers: list[str] = field(default_factory=list)
     buffers: list[_engine.Buffer] = field(default_factory=list)
     arena_bytes: int = 0
-    work: float = 0.0
+    maker: str = ""
+
+    def add(self, op: Any, line: str, flops: float = 0.0, at: int | None = None) -> None:
+        """Append an op, or insert it at a place."""
+        at = len(self.ops) if at is None else at
+        for column, value in ((self.ops, op), (self.lines, line), (self.flops, flops), (self.makers, self.maker)):
+            column.insert(at, value)
 
     def compile(self) -> _engine.Program:
         """Lay the buffers out and make the program."""
@@ -49,7 +59,7 @@ class Plan:
             if buffer.owner is not None:  # a part of another buffer: `size` is where it starts
                 buffer.offset = buffer.owner.offset + buffer.size * itemsize
         self.arena_bytes = offset
-        if self.work < REGION_FLOPS:
+        if sum(self.flops) < REGION_FLOPS:
             self.threads = 1
         return _engine.Program(self.ops, self.buffers, offset, self.threads)
 

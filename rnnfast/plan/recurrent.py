@@ -276,6 +276,7 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
             layer.result.last.buffer = layer.buffers["last"] = b.part(ends.buffer, column)
         layers.append(layer)
         column += d.units
+    b.recurrent += layers
     _add(b, [layer.op(backward=False) for layer in layers], [layer.line("recurrent") for layer in layers], sum(layer.work for layer in layers))
     b.on_backward(lambda: _backward(b, x, layers, whole, ends))
     results = [layer.result for layer in layers]
@@ -287,9 +288,7 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
 
 
 def _add(b: Builder, ops: list[Any], lines: list[str], work: float) -> None:
-    b.plan.work += work
-    b.plan.ops.append(_engine.PairOp(*ops) if len(ops) == 2 else ops[0])
-    b.plan.lines.append(" | ".join(lines))
+    b.plan.add(_engine.PairOp(*ops) if len(ops) == 2 else ops[0], " | ".join(lines), work)
 
 
 def _backward(b: Builder, x: Tensor, layers: list[Part], whole: Tensor | None, ends: Tensor | None) -> None:
