@@ -340,7 +340,7 @@ def test_compile_config_round_trip():
         (lambda m: fit(m, iter([(X, Y)]), Y), ValueError, "y cannot be given when x yields batches"),
         (lambda m: fit(m, iter([(X, Y)]), validation_split=0.5), ValueError, "needs arrays"),
         (lambda m: fit(m, X, Y, validation_data=X), ValueError, r"must be \(x, y\)"),
-        (lambda m: fit(m, iter([(X,) * 5])), ValueError, "got a tuple of 5"),
+        (lambda m: fit(m, iter([(X,) * 6])), ValueError, "got a tuple of 6"),
         (lambda m: fit(m, X, Y, callbacks=[print]), ValueError, "callbacks must hold Callback objects"),
         (lambda m: fit(m, X, Y, verbose=3), ValueError, "verbose must be 'auto', 0, 1 or 2, got 3"),
         (lambda m: fit(m, X, Y, class_weight=[1]), ValueError, "class_weight must be a dict"),

@@ -92,14 +92,15 @@ class GradientFlow:
 class _Watched(Steps):
     """A training step without dropout and without its update, that keeps dL/dh."""
 
-    def watch(self, x: np.ndarray, y: Any, sample_weight: Any, mask: Any) -> tuple[float, list[Trace]]:
+    def watch(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[float, list[Trace]]:
         """(loss, what the layers kept)"""
         self.constrained = []
+        self.measures = False
         loss, _ = self.run(x, y, sample_weight, mask, train=True)
         return loss, traces(self.bound.builder, self.bound.program)
 
-    def _bound(self, x: np.ndarray, masked: bool, train: bool) -> Any:
-        bound = self.bound = self.runner.start(x, masked, False, True, 0)
+    def _bound(self, xs: Any, valid: Any, resets: Any, train: bool, carried: Any) -> Any:
+        bound = self.bound = self.runner.start(xs, valid, False, True, 0)
         need_recurrent(self.runner.owner, bound.builder)
         for kept in bound.builder.recurrent:
             kept.buffers["dh"] = bound.builder.rows_buffer("d h", kept.x.rows, kept.padded)
@@ -152,12 +153,12 @@ def gradient_flow(model: Any, x: Any, y: Any, lengths: Any = None, mask: Any = N
     >>> found.layers[0].norms.shape, found.verdict
     ((4, 50), 'vanishing')
     """
-    runner = model.runner()
+    runner = model.runner(alone=True)
     used = losses.get(loss) if loss is not None else getattr(model, "loss", None)
     if used is None:
         raise ValueError(f"{runner.owner}: gradient_flow needs a loss: compile the model or give loss=.")
     steps = _Watched(runner, used, optimizers.SGD(), False)
-    value, found = steps.watch(np.asarray(x), y, sample_weight, mask if lengths is None else lengths)
+    value, found = steps.watch(x, y, sample_weight, mask if lengths is None else lengths)
     return GradientFlow([_layer_flow(trace) for trace in found], value)
 
 

@@ -104,13 +104,13 @@ def profile(model: Any, x: Any, lengths: Any = None, mask: Any = None, repeats: 
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise ValueError(f"profile: repeats must be a positive integer, got {repeats!r}.")
     runner = model.runner()
-    array = runner.check_input(x)
-    valid = runner.steps_to_run(runner.check_mask(array, mask, lengths))
-    bound = runner.predict_plan(array, valid is not None, False, 0)
+    xs = runner.check_inputs(x)
+    valid, uncut = runner.steps_to_run(runner.check_masks(xs, mask, lengths)), [None] * len(xs)
+    bound = runner.predict_plan(xs, valid, uncut, False, 0)
     outputs = [np.empty(t.shape, runner.dtype) for _, t in bound.outputs]
-    runner.execute(bound, array, valid, [], outputs)  # warms up, and points the plan at the arrays
+    runner.execute(bound, xs, valid, uncut, [], outputs)  # warms up, and points the plan at the arrays
     with bound.program.lock:
-        runner.connect(bound, array, outputs)
+        runner.connect(bound, xs, outputs)
         seconds = np.median([bound.program.run_timed() for _ in range(repeats)], axis=0)
     plan, limit = bound.builder.plan, machine_limit(runner.dtype)
     ops = []

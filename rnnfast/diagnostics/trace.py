@@ -114,13 +114,13 @@ def forward(model: Any, x: Any, lengths: Any = None, mask: Any = None) -> list[T
         If the model has no recurrent layer.
     """
     runner = model.runner()
-    array = runner.check_input(x)
-    valid = runner.steps_to_run(runner.check_mask(array, mask, lengths))
-    bound = runner.start(array, valid is not None, False, True, 0)
+    xs = runner.check_inputs(x)
+    valid = runner.steps_to_run(runner.check_masks(xs, mask, lengths))
+    bound = runner.start(xs, valid, False, True, 0)
     need_recurrent(runner.owner, bound.builder)
     bound.outputs = [(bound.builder.output(t, "output"), t) for _, t in bound.outputs]
     bound.program = bound.builder.plan.compile()
-    runner.execute(bound, array, valid, [], [np.empty(t.shape, runner.dtype) for _, t in bound.outputs])
+    runner.execute(bound, xs, valid, [None] * len(xs), [], [np.empty(t.shape, runner.dtype) for _, t in bound.outputs])
     return traces(bound.builder, bound.program)
 
 

@@ -18,6 +18,7 @@ from rnnfast.plan import Builder, Params, Tensor
 PLANS_KEPT = 16
 Arrays = list[np.ndarray]
 Masks = list[np.ndarray | None]
+States = dict[str, list[np.ndarray]]
 
 
 def point(buffer: Buffer, tensor: Tensor, array: np.ndarray, strided: bool) -> None:
@@ -44,6 +45,7 @@ def describe(b: Builder, graph: Graph, tensors: dict[Symbol, Tensor], initial: d
     """Add all nodes' ops to a plan; `tensors` holds the inputs' and gets the others'."""
     for node in graph.nodes:
         layer, inputs = node.layer, [tensors[s] for s in node.inputs]
+        b.plan.maker = layer.name
         for one in inputs:
             problem = layer.input_problem(one.features, one.timed)
             if problem:
@@ -116,6 +118,23 @@ class Runner:
         """The masks that a plan follows: none where no layer looks at them."""
         return valid if self.uses_mask else [None] * len(valid)
 
+    def check_resets(self, xs: Arrays, resets: Any) -> Masks:
+        """For each input the steps [B, T] before which states start from zero, or None."""
+        if resets is None:
+            return [None] * len(xs)
+        mixing = next((layer for layer in self.layers if layer.uses_mask and not hasattr(layer, "describe_states")), None)
+        if mixing is not None:
+            raise ValueError(f"{self.owner}: resets cannot be used with {type(mixing).__name__} '{mixing.name}', which mixes steps of different episodes.")
+        if self._stateful_node() is None:
+            raise ValueError(f"{self.owner}: resets need a recurrent layer.")
+        found: Masks = []
+        for name, x, one in zip(self.names, xs, each(self.owner, "resets", self.names, resets), strict=True):
+            given = None if one is None else np.asarray(one)
+            if given is not None and (given.dtype != bool or x.ndim < 2 or given.shape != x.shape[:2]):
+                raise ShapeError(f"{self.owner}: resets of '{name}' must be bool of shape {x.shape[:2]}, got {given.dtype} of shape {given.shape}.")
+            found.append(given)
+        return found
+
     # -- plans -----------------------------------------------------------------------------------------------------------------
 
     def source(self, inlet: Inlet, x: np.ndarray, masked: bool, needs_grad: bool) -> Tensor:
@@ -126,9 +145,10 @@ class Runner:
         rows.masked = masked
         return Tensor(rows, features, Buffer(inlet.name, 0, int(np.prod(features, dtype=object))), timed, outside=True, needs_grad=needs_grad)
 
-    def start(self, xs: Arrays, valid: Masks, training: bool, gradients: bool, initial: int, dx: bool = False) -> Bound:
-        """Describe all nodes into a new builder; the program is not made yet."""
+    def start(self, xs: Arrays, valid: Masks, training: bool, gradients: bool, initial: int, dx: bool = False, carried: States | None = None) -> Bound:
+        """Describe all nodes into a new builder; the program is not made yet. `carried`: states that layers go on from and leave, by layer."""
         b = Builder(self.params, training, gradients, _engine.get_num_threads())
+        b.streaming = carried
         sources = [self.source(inlet, x, steps is not None, dx and gradients) for inlet, x, steps in zip(self.inlets, xs, valid, strict=True)]
         tensors = dict(zip(self.graph.inputs, sources, strict=True))
         given: list[Tensor] = []
@@ -163,50 +183,54 @@ class Runner:
         self.bounds[key] = bound
         return bound
 
-    def refresh(self, bound: Bound, valid: Masks) -> None:
+    def refresh(self, bound: Bound, valid: Masks, resets: Masks) -> None:
         """Set the row maps and seeds for this call."""
         b = bound.builder
         masked = [(source.rows, steps) for source, steps in zip(bound.sources, valid, strict=True) if steps is not None]
         for rows, steps in masked:
             rows.set_valid(np.ascontiguousarray(steps).view(np.uint8))
-        if masked:
+        cut = [(source.rows, steps) for source, steps in zip(bound.sources, resets, strict=True) if steps is not None]
+        for rows, steps in cut:
+            rows.set_resets(np.ascontiguousarray(steps).view(np.uint8))
+        if masked or cut:
             for rows, how, parent in b.derived:
                 getattr(rows, how)(parent)
         for seeds, buffer in b.seeds:
             bound.program.write(buffer, np.array([seeds.next()], np.uint64))
 
     @staticmethod
-    def sizes(xs: Arrays, valid: Masks) -> tuple[Any, ...]:
+    def sizes(xs: Arrays, valid: Masks, resets: Masks) -> tuple[Any, ...]:
         """What of the arrays a plan depends on."""
-        return (*(x.shape for x in xs), *(steps is not None for steps in valid), _engine.get_num_threads())
+        return (*(x.shape for x in xs), *(steps is not None for steps in [*valid, *resets]), _engine.get_num_threads())
 
-    def predict_plan(self, xs: Arrays, valid: Masks, training: bool, initial: int) -> Bound:
-        key = ("predict", training, initial, self.sizes(xs, valid))
+    def predict_plan(self, xs: Arrays, valid: Masks, resets: Masks, training: bool, initial: int) -> Bound:
+        key = ("predict", training, initial, self.sizes(xs, valid, resets))
         bound = self.bounds.get(key)
         if bound is None:
             bound = self.start(xs, valid, training, False, initial)
             alone = [self.graph.uses(symbol) == 1 for symbol in self.graph.outputs]
             bound.outputs = [(bound.builder.output(t, f"output {i}", one), t) for i, ((_, t), one) in enumerate(zip(bound.outputs, alone, strict=True))]
             self.finish(key, bound)
-            plain = not (training or initial or self.inlets[0].tokens or any(steps is not None for steps in valid))
+            plain = not (training or initial or self.inlets[0].tokens or any(steps is not None for steps in [*valid, *resets]))
             if plain and len(xs) == len(bound.outputs) == 1:
                 bound.program.set_direct(bound.sources[0].buffer, bound.outputs[0][0], xs[0].shape, bound.outputs[0][1].shape, self.dtype)
                 self.connect(bound, xs, [np.empty(1, self.dtype)])
         return bound
 
-    def predict(self, x: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, training: bool = False) -> Any:
+    def predict(self, x: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, training: bool = False, resets: Any = None) -> Any:
         """The output for x, or the list of outputs and states."""
         xs = self.check_inputs(x)
         valid = self.steps_to_run(self.check_masks(xs, mask, lengths))
+        cuts = self.check_resets(xs, resets)
         initial = self.check_states(xs[0], initial_state)
-        bound = self.predict_plan(xs, valid, training, len(initial))
+        bound = self.predict_plan(xs, valid, cuts, training, len(initial))
         outputs = [np.empty(t.shape, self.dtype) for _, t in bound.outputs]
-        self.execute(bound, xs, valid, initial, outputs)
+        self.execute(bound, xs, valid, cuts, initial, outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
     def direct_program(self, x: np.ndarray) -> Any:
         """The program whose `call` takes x's shape straight to a result, or None."""
-        bound = self.bounds.get(("predict", False, 0, self.sizes([x], [None])))
+        bound = self.bounds.get(("predict", False, 0, self.sizes([x], [None], [None])))
         return bound.program if bound is not None and bound.program.direct else None
 
     def check_states(self, x: np.ndarray, initial_state: Any) -> Arrays:
@@ -225,11 +249,11 @@ class Runner:
                 raise ShapeError(f"{name}: initial_state[{i}] must have shape {(x.shape[0], n)}, got {np.shape(state)}.")
         return [ready(np.asarray(state), self.dtype) for state in given]
 
-    def execute(self, bound: Bound, xs: Arrays, valid: Masks, initial: Arrays, outputs: Arrays) -> None:
+    def execute(self, bound: Bound, xs: Arrays, valid: Masks, resets: Masks, initial: Arrays, outputs: Arrays) -> None:
         """One native call. Another thread in the same program waits."""
         with bound.program.lock:
             self.params.pack(bound.program.team_size)
-            self.refresh(bound, valid)
+            self.refresh(bound, valid, resets)
             for buffer, state in zip(bound.initial, initial, strict=True):
                 buffer.point(state.ctypes.data, state.shape[1])
             self.connect(bound, xs, outputs)
@@ -246,11 +270,12 @@ class Runner:
     # -- gradients -------------------------------------------------------------------------------------------------------------
 
     def vjp(
-        self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, dstates: Any = None, training: bool = False
+        self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, dstates: Any = None, training: bool = False, resets: Any = None
     ) -> dict[str, Any]:
         """Gradients of sum(dy * y) + sum(dstates * states) by inputs, weights and initial states."""
         xs = self.check_inputs(x)
         valid = self.steps_to_run(self.check_masks(xs, mask, lengths))
+        cuts = self.check_resets(xs, resets)
         initial = self.check_states(xs[0], initial_state)
         bound = self.start(xs, valid, training, True, len(initial), dx=True)
         b, tensors = bound.builder, [t for _, t in bound.outputs]
@@ -273,7 +298,7 @@ class Runner:
                 b.op("gather_back", inner.rows, {"dy": inner.grad, "dx": target}, n=tensor.width)
         bound.program = b.plan.compile()
         self.params.grads[...] = 0
-        self.execute(bound, xs, valid, initial, outputs)
+        self.execute(bound, xs, valid, cuts, initial, outputs)
         weights = [self.params.gradient_of(v).copy() for v in self.variables]
         y = outputs if len(outputs) > 1 else outputs[0]
         return {"y": y, "x": results[0] if len(xs) == 1 else results[: len(xs)], "weights": weights, "initial_state": results[len(xs) :]}

@@ -17,12 +17,18 @@ DEFAULT_BATCH_SIZE = 32
 
 
 class Batch(NamedTuple):
-    """What one step works on. `mask` is bool (B, T), or int (B,) for lengths, or None. For a model of several inputs x and mask are lists."""
+    """What one step works on. `mask` is bool (B, T), or int (B,) for lengths, or None. For a model of several inputs x, mask and resets are lists."""
 
     x: Any
     y: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
     mask: Any = None
+    resets: Any = None
+
+    @property
+    def episodes(self) -> dict[str, Any]:
+        """`resets` as a step's argument, if there are any."""
+        return {} if self.resets is None else {"resets": self.resets}
 
     @property
     def samples(self) -> int:
@@ -90,14 +96,18 @@ def _inputs(owner: str, x: Any, lengths: Any, mask: Any, names: list[str]) -> tu
 
 
 def make_batch(
-    owner: str, x: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None, mask: Any = None, names: list[str] | None = None
+    owner: str, x: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None, mask: Any = None, names: list[str] | None = None, resets: Any = None
 ) -> Batch:
     """Check arrays against each other and return them as one batch."""
     x, mask = _inputs(owner, x, lengths, mask, names or [])
     y = None if y is None else as_numbers(owner, "y", y)
     sample_weight = None if sample_weight is None else as_numbers(owner, "sample_weight", sample_weight)
-    batch = Batch(x, y, sample_weight, mask)
-    for name, array in (("y", y), ("sample_weight", sample_weight)):
+    if resets is not None:
+        found = [None if one is None else as_numbers(owner, "resets", one) for one in each(owner, "resets", names or ["x"], resets)]
+        resets = found if len(found) > 1 else found[0]
+    batch = Batch(x, y, sample_weight, mask, resets)
+    several = resets if isinstance(resets, list) else [resets]
+    for name, array in (("y", y), ("sample_weight", sample_weight), *(("resets", one) for one in several)):
         if array is not None and len(array) != batch.samples:
             raise ShapeError(f"{owner}: {name} must have {batch.samples} samples as x does, got {len(array)}.")
     return batch
@@ -129,6 +139,16 @@ def with_class_weight(batch: Batch, class_weight: Mapping[int, float] | None, cl
         own = batch.sample_weight
         weights = weights * own.reshape(own.shape + (1,) * (weights.ndim - own.ndim))
     return batch._replace(sample_weight=weights)
+
+
+def with_time_weights(batch: Batch, weights: np.ndarray | None) -> Batch:
+    """Multiply the sample weights by weights of the steps (T,)."""
+    if weights is None or batch.y is None:
+        return batch
+    if batch.y.ndim < 2 or batch.y.shape[1] != len(weights):
+        raise ShapeError(f"time_weights must have a weight for each step of y, of shape {batch.y.shape}, got {len(weights)}.")
+    own = np.ones(1) if batch.sample_weight is None else batch.sample_weight
+    return batch._replace(sample_weight=np.broadcast_to(own[:, None] if own.ndim == 1 else own, (batch.samples, len(weights))) * weights)
 
 
 class ArrayBatches:
@@ -165,7 +185,7 @@ class ArrayBatches:
 
 
 class StreamBatches:
-    """Batches that a generator, iterator or iterable yields: x alone or (x, y[, sample_weight[, mask or lengths]]).
+    """Batches that a generator, iterator or iterable yields: x alone or (x, y[, sample_weight[, mask or lengths[, resets]]]).
 
     An iterable that can be walked again starts anew every epoch; a generator goes on where it stopped. With `steps`
     an epoch takes that many, and a walk that ends is begun again where that is possible.
@@ -204,15 +224,15 @@ class StreamBatches:
 
     def _batch(self, item: Any) -> Batch:
         parts = tuple(item) if isinstance(item, tuple) else (item,)
-        if not 1 <= len(parts) <= 4:
+        if not 1 <= len(parts) <= 5:
             raise ValueError(
-                f"{self.owner}: a generator must yield x or (x, y[, sample_weight[, mask or lengths]]), "
+                f"{self.owner}: a generator must yield x or (x, y[, sample_weight[, mask or lengths[, resets]]]), "
                 f"got a tuple of {len(parts)}."
             )
-        x, y, weight, mask = (*parts, None, None, None)[:4]
+        x, y, weight, mask, resets = (*parts, None, None, None, None)[:5]
         flat = [one for one in (mask.values() if isinstance(mask, Mapping) else mask if isinstance(mask, list) else [mask]) if one is not None]
         kind = "lengths" if flat and np.ndim(flat[0]) == 1 else "mask"
-        return make_batch(self.owner, x, y, weight, **{kind: mask}, names=self.names)
+        return make_batch(self.owner, x, y, weight, **{kind: mask}, names=self.names, resets=resets)
 
 
 Batches = ArrayBatches | StreamBatches
@@ -235,6 +255,7 @@ def make_batches(
     lengths: Any = None,
     mask: Any = None,
     names: list[str] | None = None,
+    resets: Any = None,
 ) -> Batches:
     """Return the batches of arrays or of a stream.
 
@@ -247,8 +268,8 @@ def make_batches(
         if count is not None and (isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1):
             raise ValueError(f"{owner}: {name} must be an integer > 0, got {count!r}.")
     if not is_stream(x):
-        return ArrayBatches(make_batch(owner, x, y, sample_weight, lengths, mask, names), batch_size, shuffle, steps)
-    extra = {"y": y, "sample_weight": sample_weight, "lengths": lengths, "mask": mask, "batch_size": batch_size}
+        return ArrayBatches(make_batch(owner, x, y, sample_weight, lengths, mask, names, resets), batch_size, shuffle, steps)
+    extra = {"y": y, "sample_weight": sample_weight, "lengths": lengths, "mask": mask, "resets": resets, "batch_size": batch_size}
     given = [name for name, value in extra.items() if value is not None]
     if given:
         raise ValueError(f"{owner}: {given[0]} cannot be given when x yields batches; yield it with x.")

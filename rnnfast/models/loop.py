@@ -14,7 +14,7 @@ import numpy as np
 from rnnfast import losses
 from rnnfast.callbacks import CallbackList, History, Logs
 from rnnfast.models.compiling import Compilable
-from rnnfast.models.data_adapter import Batch, Batches, StreamBatches, with_class_weight
+from rnnfast.models.data_adapter import Batch, Batches, StreamBatches, with_class_weight, with_time_weights
 from rnnfast.models.interrupts import ctrl_c_between_batches
 
 
@@ -29,24 +29,28 @@ class Loop(Compilable):
     # The model's part.
 
     def _train_step(
-        self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, mask: np.ndarray | None
+        self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, mask: np.ndarray | None, resets: Any = None
     ) -> tuple[float, np.ndarray | None]:
         """Run one optimizer step; return the loss and, if ``_needs_predictions``, the predictions before it."""
         raise NotImplementedError
 
     def _test_step(
-        self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, mask: np.ndarray | None
+        self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, mask: np.ndarray | None, resets: Any = None
     ) -> tuple[float, np.ndarray]:
         """Return the loss and the predictions."""
         raise NotImplementedError
 
-    def _predict_step(self, x: np.ndarray, mask: np.ndarray | None) -> Any:
+    def _predict_step(self, x: np.ndarray, mask: np.ndarray | None, resets: Any = None) -> Any:
         """Return the predictions, an array or a list of arrays."""
         raise NotImplementedError
 
     def _output_mask(self) -> np.ndarray | None:
         """Return the boolean mask (B, T) in force at the output of the last step, None when there was none."""
         raise NotImplementedError
+
+    def _gradient_norm(self) -> float | None:
+        """Return the norm of the last training step's gradient before clipping, None where it is not measured."""
+        return None
 
     # The loops.
 
@@ -122,12 +126,17 @@ class Loop(Compilable):
         y = self._targets(batch)
         if class_weight is not None and self.loss.per_sequence:
             raise ValueError(f"{self._label}: class_weight has no meaning for loss {self.loss.name!r}, a value for whole sequences. Use sample_weight.")
-        batch = with_class_weight(batch, class_weight, numbers)
-        loss, y_pred = self._train_step(batch.x, y, batch.sample_weight, batch.mask)
-        return self._watch(batch, loss, y_pred)
+        batch = with_time_weights(with_class_weight(batch, class_weight, numbers), self._time_weights)
+        loss, y_pred = self._train_step(batch.x, y, batch.sample_weight, batch.mask, **batch.episodes)
+        logs, norm = self._watch(batch, loss, y_pred), self._gradient_norm()
+        if norm is not None:
+            self._norm_tracker.update_state(norm)
+            logs["gradient_norm"] = self._norm_tracker.result()
+        return logs
 
     def _test_batch(self, batch: Batch) -> Logs:
-        loss, y_pred = self._test_step(batch.x, self._targets(batch), batch.sample_weight, batch.mask)
+        y, batch = self._targets(batch), with_time_weights(batch, self._time_weights)
+        loss, y_pred = self._test_step(batch.x, y, batch.sample_weight, batch.mask, **batch.episodes)
         return self._watch(batch, loss, y_pred)
 
     def _watch(self, batch: Batch, loss: float, y_pred: np.ndarray | None) -> Logs:

@@ -16,6 +16,7 @@ from rnnfast.models.files import Saved, register_model
 from rnnfast.models.steps import Steps
 from rnnfast.models.stream import Stream
 from rnnfast.models.training import Trainer
+from rnnfast.models.truncated import train_windows
 from rnnfast.plan import Plan, Variable
 
 
@@ -68,29 +69,35 @@ class Runnable(Saved, Trainer):
     def _stepper(self) -> Steps:
         runner, steps = self.runner(alone=True), self._steps
         if steps is None or steps.runner is not runner or steps.predictions != self._needs_predictions:
-            self._steps = Steps(runner, self.loss, self.optimizer, self._needs_predictions, steps)
+            self._steps = Steps(runner, self.loss, self.optimizer, self._needs_predictions, steps, self._loss_steps, self._log_norm)
             for slot, value in zip(self._steps.slots, self._saved_slots, strict=False):
                 slot[: len(value)] = value
             self._saved_slots = []
         return self._steps  # type: ignore[return-value]
 
-    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[float, np.ndarray | None]:
-        return self._stepper().run(x, y, sample_weight, mask, train=True)
+    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, np.ndarray | None]:
+        if self._truncate is not None:
+            return train_windows(self._stepper(), self._truncate, x, y, sample_weight, mask, resets)
+        return self._stepper().run(x, y, sample_weight, mask, True, resets)
 
-    def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[float, np.ndarray]:
-        loss, y_pred = self._stepper().run(x, y, sample_weight, mask, train=False)
+    def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, np.ndarray]:
+        loss, y_pred = self._stepper().run(x, y, sample_weight, mask, False, resets)
         assert y_pred is not None
         return loss, y_pred
 
-    def _predict_step(self, x: Any, mask: Any) -> Any:
-        return self.runner().predict(x, mask=mask)
+    def _predict_step(self, x: Any, mask: Any, resets: Any = None) -> Any:
+        return self.runner().predict(x, mask=mask, resets=resets)
+
+    def _gradient_norm(self) -> float | None:
+        return self._stepper().gradient_norm
 
     def _output_mask(self) -> np.ndarray | None:
         return self._stepper().output_mask
 
-    def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+    def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None, resets: Any = None) -> Any:
         """Return the outputs for one batch, in one call of the engine."""
-        if lengths is None and mask is None and self._runner is not None:
+        plain = lengths is None and mask is None and resets is None
+        if plain and self._runner is not None:
             program = self._direct.get(getattr(x, "shape", None))
             if program is not None and not self._runner.params.stale:
                 y = program.call(x)
@@ -98,8 +105,8 @@ class Runnable(Saved, Trainer):
                     return y
         self._build_for(x)
         runner = self.runner()
-        result = runner.predict(x, mask=mask, lengths=lengths)
-        if lengths is None and mask is None and isinstance(x, np.ndarray):
+        result = runner.predict(x, mask=mask, lengths=lengths, resets=resets)
+        if plain and isinstance(x, np.ndarray):
             self._direct[x.shape] = runner.direct_program(x)
         return result
 
@@ -108,15 +115,15 @@ class Runnable(Saved, Trainer):
         self._build_for(x)
         return self.runner().predict(x, mask=mask, lengths=lengths, training=training)
 
-    def vjp(self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, training: bool = False) -> dict[str, Any]:
+    def vjp(self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, training: bool = False, resets: Any = None) -> dict[str, Any]:
         """Gradients of sum(dy * y): "y", "x" and "weights", in the order of :meth:`get_weights`."""
-        return self.runner().vjp(x, dy, mask=mask, lengths=lengths, training=training)
+        return self.runner().vjp(x, dy, mask=mask, lengths=lengths, training=training, resets=resets)
 
     def plan(self, batch: int, time: int | None = None) -> Plan:
         """The plan that one prediction of this size runs; print it."""
         runner = self.runner()
         xs = [self._example(inlet.shape, inlet.tokens, batch, time) for inlet in runner.inlets]
-        return runner.predict_plan(xs, [None] * len(xs), False, 0).builder.plan
+        return runner.predict_plan(xs, [None] * len(xs), [None] * len(xs), False, 0).builder.plan
 
     def _example(self, shape: graphs.Shape, tokens: bool, batch: int, time: int | None) -> np.ndarray:
         sizes: Any = [batch, *(time if n is None else n for n in shape[1:])]

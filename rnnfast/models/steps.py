@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnfast._engine import Buffer
 from rnnfast.errors import ShapeError
-from rnnfast.layers.runner import Arrays, Bound, Masks, Runner
+from rnnfast.layers.runner import Arrays, Bound, Masks, Runner, States
 from rnnfast.losses import Loss
 from rnnfast.optimizers import Optimizer
 from rnnfast.plan import Builder, Tensor
@@ -35,6 +35,13 @@ def loss_numbers(loss: Loss) -> dict[str, Any]:
     return numbers
 
 
+def last_steps(valid: np.ndarray, count: int) -> np.ndarray:
+    """Of the valid steps (B, T) the last `count` of each row."""
+    left = valid[:, ::-1].cumsum(axis=1)[:, ::-1]
+    last: np.ndarray = valid & (left <= count)
+    return last
+
+
 class Steps:
     """Training and test steps of a runner.
 
@@ -47,15 +54,27 @@ class Steps:
         Whether a training step also returns the predictions.
     before : Steps, optional
         Whose optimizer state of the same variables goes on.
+    loss_steps : int, optional
+        Of each row only so many of its last valid steps count.
+    log_norm : bool
+        Whether the norm of the gradient is measured also where nothing is clipped.
 
     Attributes
     ----------
     output_mask : bool array (B, T) or None
-        The mask in force at the output in the last step.
+        The steps of the output that counted in the last step.
+    gradient_norm : float or None
+        Of the whole gradient before clipping, in the last training step.
     """
 
-    def __init__(self, runner: Runner, loss: Loss, optimizer: Optimizer, predictions: bool, before: Steps | None = None) -> None:
+    def __init__(
+        self, runner: Runner, loss: Loss, optimizer: Optimizer, predictions: bool, before: Steps | None = None, loss_steps: int | None = None, log_norm: bool = False
+    ) -> None:
         self.runner, self.loss, self.optimizer, self.predictions = runner, loss, optimizer, predictions
+        self.loss_steps, self.measures = loss_steps, log_norm or bool(optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm)
+        self.gradient_norm: float | None = None
+        self.norm = np.zeros(1)
+        self.carried: dict[int, States] = {}  # of truncated training, by the batch's size
         self.output_mask: np.ndarray | None = None
         self.scalars = np.zeros(8)
         size = runner.params.trainable_size + 16
@@ -78,11 +97,11 @@ class Steps:
 
     # -- plans -----------------------------------------------------------------------------------------------------------------
 
-    def _bound(self, xs: Arrays, valid: Masks, train: bool, columns: int) -> Bound:
-        key = ("train" if train else "test", id(self), self.runner.sizes(xs, valid), label_room(columns))
+    def _bound(self, xs: Arrays, valid: Masks, resets: Masks, train: bool, carried: States | None, columns: int) -> Bound:
+        key = ("train" if train else "test", id(self), carried is not None, self.runner.sizes(xs, valid, resets), label_room(columns))
         bound = self.runner.bounds.get(key)
         if bound is None:
-            bound = self.runner.start(xs, valid, train, train, 0)
+            bound = self.runner.start(xs, valid, train, train, 0, carried=carried)
             self._describe(bound, train, columns)
             self.runner.finish(key, bound)
         return bound
@@ -150,10 +169,12 @@ class Steps:
         gradient.point(params.grads.ctypes.data, 0)
         scalars.point(self.scalars.ctypes.data, 0)
         limit = optimizer.global_clipnorm or optimizer.clipnorm
-        if limit:
-            segments = params.segments[: params.trainable_count + 1]
-            buffers = {"dx": gradient, "work": b.buffer("squares", 2 * len(segments)), "result": b.buffer("norm", 16)}
-            b.op("clip", None, buffers, f"norm {limit}", segments, kind=1 if optimizer.global_clipnorm else 2, rate=limit)
+        if self.measures:
+            segments, norm = params.segments[: params.trainable_count + 1], Buffer("norm", 0)
+            norm.point(self.norm.ctypes.data, 1)
+            buffers = {"dx": gradient, "work": b.buffer("squares", 2 * len(segments)), "result": norm}
+            kind = 1 if optimizer.global_clipnorm else 2 if optimizer.clipnorm else 0
+            b.op("clip", None, buffers, f"norm {limit or ''}", segments, kind=kind, rate=limit or 0.0)
         buffers = {"kernel": values, "dkernel": gradient, "bias": scalars}
         for i, slot in enumerate(self.slots):
             buffers[f"slot{i}"] = Buffer("slot", 0)
@@ -173,6 +194,16 @@ class Steps:
         mask.reshape(-1)[y.rows.source] = True
         return None if mask.all() else mask
 
+    def _counted(self, mask: np.ndarray | None, y: Tensor, counted: np.ndarray | None) -> np.ndarray | None:
+        """The steps of the output that exist and count, None where all do."""
+        if counted is None and self.loss_steps is not None:
+            if not y.timed:
+                raise ValueError(f"{self.runner.owner}: loss_steps needs an output at every step, of shape (B, T, F), got {y.shape}.")
+            counted = last_steps(np.ones(y.shape[:2], bool) if mask is None else mask, self.loss_steps)
+        if counted is None or counted.all():
+            return mask
+        return counted if mask is None else mask & counted
+
     # -- runs ------------------------------------------------------------------------------------------------------------------
 
     def _point_target(self, bound: Bound, target: np.ndarray) -> None:
@@ -187,18 +218,29 @@ class Steps:
             target = copy
         bound.extra["target"].point(target.ctypes.data, target.shape[-1] if self.loss.per_sequence else bound.extra["columns"])
 
-    def run(self, x: Any, y: Any, sample_weight: Any, mask: Any, train: bool) -> tuple[float, np.ndarray | None]:
-        """One step: (loss, predictions or None)."""
+    def run(
+        self, x: Any, y: Any, sample_weight: Any, mask: Any, train: bool, resets: Any = None, counted: np.ndarray | None = None, carried: States | None = None
+    ) -> tuple[float, np.ndarray | None]:
+        """One step: (loss, predictions or None).
+
+        Parameters
+        ----------
+        counted : bool array (B, T), optional
+            The steps of the output that count; by default as `loss_steps` says.
+        carried : dict of layer name to states, optional
+            Where the layers' states come from and go to.
+        """
         runner, sequences = self.runner, self.loss.per_sequence
         xs = runner.check_inputs(x)
         valid = runner.check_masks(xs, mask, None)
         steps = valid if sequences else runner.steps_to_run(valid)
-        bound = self._bound(xs, steps, train, (*np.shape(y), 0)[1] if sequences else 0)
+        cuts = runner.check_resets(xs, resets)
+        bound = self._bound(xs, steps, cuts, train, carried, (*np.shape(y), 0)[1] if sequences else 0)
         shape, rows = bound.extra["y"].shape, bound.extra["y"].rows
         outputs = [np.empty(shape, runner.dtype) for _ in bound.outputs]
         with bound.program.lock:
-            runner.refresh(bound, steps)
-            self.output_mask = output_mask = self._mask_at(bound, valid)
+            runner.refresh(bound, steps, cuts)
+            self.output_mask = output_mask = self._counted(self._mask_at(bound, valid), bound.extra["y"], counted)
             target = self.loss.prepare(y, shape, output_mask)
             loss_mask = self.loss.target_mask(target, output_mask)
             even = sample_weight is None and loss_mask is None and not rows.masked  # weights that the last call may have left here
@@ -219,6 +261,7 @@ class Steps:
             bound.program.run()
             value = float(bound.extra["value"][0])
         if train:
+            self.gradient_norm = float(self.norm[0]) if self.measures else None
             self.optimizer.iterations += 1
             runner.params.version += 1
             for v in self.constrained:

@@ -12,6 +12,7 @@ from rnnfast.models import data_adapter
 from rnnfast.models.data_adapter import ArrayBatches, Batches, make_batch, make_batches
 from rnnfast.models.loop import Loop
 from rnnfast.models.progress import Progress
+from rnnfast.models.truncated import check_truncate
 from rnnfast.random import SeedGenerator
 
 
@@ -28,6 +29,7 @@ class Trainer(Loop):
 
     input_names: list[str] | None = None  # of a model with several inputs
     _shuffle_seeds: SeedGenerator | None = None
+    _truncate: tuple[int, int] | None = None  # of the call that runs
 
     def fit(
         self,
@@ -52,13 +54,15 @@ class Trainer(Loop):
         mask: Any = None,
         validation_lengths: Any = None,
         validation_mask: Any = None,
+        resets: Any = None,
+        truncate: tuple[int, int] | None = None,
     ) -> History:
         """Train for some epochs.
 
         Parameters
         ----------
         x : array_like (N, T, F) or iterable of batches
-            A generator or iterable yields (x, y[, sample_weight[, mask or lengths]]).
+            A generator or iterable yields (x, y[, sample_weight[, mask or lengths[, resets]]]).
         y : array_like, (N, ...), optional
         batch_size : int, optional
             32 when None.
@@ -87,6 +91,11 @@ class Trainer(Loop):
             Instead of `lengths`, any pattern of valid steps.
         validation_lengths, validation_mask : array_like, optional
             The same for `validation_data`.
+        resets : array_like of bool, (N, T), optional
+            Where it is True a new episode begins: recurrent states start from zero before that step, and no gradient goes back beyond it.
+        truncate : (k1, k2), optional
+            Truncated back-propagation through time: after every k1 steps of a batch the optimizer makes a step, along the gradient of the loss of those k1
+            steps, which goes back through the last k2. States are carried from window to window and start from zero with every batch.
 
         Returns
         -------
@@ -100,9 +109,10 @@ class Trainer(Loop):
             ``model.history`` and the model can be used. A second Ctrl-C does not wait for the batch.
         """
         self._check_compiled("fit")
+        self._truncate = check_truncate(self._label, truncate)
         seeds = self._shuffles() if shuffle else None
         options: Any = {"batch_size": batch_size, "shuffle": seeds, "steps": steps_per_epoch}
-        batches = make_batches(f"{self._label}: fit", x, y, sample_weight, lengths=lengths, mask=mask, names=self.input_names, **options)
+        batches = make_batches(f"{self._label}: fit", x, y, sample_weight, lengths=lengths, mask=mask, names=self.input_names, resets=resets, **options)
         check: Any = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
         held_out: Batches | None = None
         if validation_data is not None:
@@ -141,6 +151,7 @@ class Trainer(Loop):
         *,
         lengths: Any = None,
         mask: Any = None,
+        resets: Any = None,
     ) -> Any:
         """Return the loss and the metrics over some data. Arguments as for :meth:`fit`.
 
@@ -150,7 +161,7 @@ class Trainer(Loop):
             The loss; with metrics a list that begins with it; with `return_dict` a dict by name.
         """
         self._check_compiled("evaluate")
-        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names}
+        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names, "resets": resets}
         batches = make_batches(f"{self._label}: evaluate", x, y, sample_weight, **options)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=batches.steps)
         logs = self._run_test_batches(batches, hooks, _never)
@@ -168,6 +179,7 @@ class Trainer(Loop):
         *,
         lengths: Any = None,
         mask: Any = None,
+        resets: Any = None,
     ) -> Any:
         """Return the outputs for all samples, computed batch by batch.
 
@@ -175,14 +187,14 @@ class Trainer(Loop):
         ----------
         x : array_like (N, T, F) or iterable of batches
             Of what an iterable yields only x, and the mask or lengths, are used.
-        batch_size, verbose, steps, callbacks, lengths, mask
+        batch_size, verbose, steps, callbacks, lengths, mask, resets
             As for :meth:`fit`.
 
         Returns
         -------
         ndarray or list of ndarray
         """
-        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names}
+        options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names, "resets": resets}
         batches = make_batches(f"{self._label}: predict", x, **options)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=batches.steps)
         hooks.on_predict_begin()
@@ -190,7 +202,7 @@ class Trainer(Loop):
         for index, batch in enumerate(batches):
             hooks.on_predict_batch_begin(index)
             self._build_for(batch.x)
-            found.append(self._predict_step(batch.x, batch.mask))
+            found.append(self._predict_step(batch.x, batch.mask, **batch.episodes))
             hooks.on_predict_batch_end(index, {"outputs": found[-1]})
         hooks.on_predict_end()
         if not found:
@@ -211,8 +223,10 @@ class Trainer(Loop):
         *,
         lengths: Any = None,
         mask: Any = None,
+        resets: Any = None,
+        truncate: tuple[int, int] | None = None,
     ) -> Any:
-        """Run one step of training.
+        """Run one step of training, or with `truncate` one for each window. Arguments as for :meth:`fit`.
 
         Returns
         -------
@@ -220,8 +234,9 @@ class Trainer(Loop):
             As :meth:`evaluate` returns them, of this batch alone.
         """
         self._check_compiled("train_on_batch")
+        self._truncate = check_truncate(self._label, truncate)
         self.reset_metrics()
-        batch = make_batch(f"{self._label}: train_on_batch", x, y, sample_weight, lengths, mask, self.input_names)
+        batch = make_batch(f"{self._label}: train_on_batch", x, y, sample_weight, lengths, mask, self.input_names, resets)
         return _flat(self._train_batch(batch, class_weight), return_dict)
 
     def test_on_batch(
@@ -233,18 +248,19 @@ class Trainer(Loop):
         *,
         lengths: Any = None,
         mask: Any = None,
+        resets: Any = None,
     ) -> Any:
         """Evaluate one batch; returns as :meth:`train_on_batch` does."""
         self._check_compiled("test_on_batch")
         self.reset_metrics()
-        batch = make_batch(f"{self._label}: test_on_batch", x, y, sample_weight, lengths, mask, self.input_names)
+        batch = make_batch(f"{self._label}: test_on_batch", x, y, sample_weight, lengths, mask, self.input_names, resets)
         return _flat(self._test_batch(batch), return_dict)
 
-    def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None) -> Any:
+    def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None, resets: Any = None) -> Any:
         """Return the outputs for one batch, in one call of the engine."""
-        batch = make_batch(f"{self._label}: predict_on_batch", x, lengths=lengths, mask=mask, names=self.input_names)
+        batch = make_batch(f"{self._label}: predict_on_batch", x, lengths=lengths, mask=mask, names=self.input_names, resets=resets)
         self._build_for(batch.x)
-        return self._predict_step(batch.x, batch.mask)
+        return self._predict_step(batch.x, batch.mask, **batch.episodes)
 
     def _shuffles(self) -> SeedGenerator:
         # Made at the first fit, so that a seed set at any time before it counts; kept, so that training goes on.
@@ -271,9 +287,9 @@ class Trainer(Loop):
 
 
 def _flat(logs: Logs, return_dict: bool) -> Any:
-    values = list(logs.values())
     if return_dict:
         return logs
+    values = [value for name, value in logs.items() if name != "gradient_norm"]
     return values[0] if len(values) == 1 else values
 
 
