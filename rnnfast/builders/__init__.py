@@ -18,6 +18,10 @@ from rnnfast.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 
     "EncoderDecoder",
     "encoder_decoder",
+from rnnfast.builders.language_model import LanguageModel, language_model
+
+    "LanguageModel",
+    "language_model",
     "many_to_many",
     "many_to_one",
     "one_to_many",
