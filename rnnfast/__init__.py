@@ -7,13 +7,14 @@ Layers with Keras' names, trained and run by a native engine::
 A model's layers describe themselves to a plan, a flat list of ops over one arena of memory; the engine runs it in one call on all cores.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 from rnnfast import (
     activations,
-    builders,
     callbacks,
     config,
     constraints,
-    data,
     initializers,
     layers,
     losses,
@@ -23,8 +24,6 @@ from rnnfast import (
     schedules,
     utils,
 )
-from rnnfast import activations, callbacks, config, constraints, data, decoding, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
-from rnnfast import activations, builders, callbacks, config, constraints, data, decoding, initializers, layers, losses, metrics, optimizers, regularizers, schedules, utils
 from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
@@ -32,6 +31,15 @@ from rnnfast.layers import Input
 from rnnfast.models.files import load
 from rnnfast.models.model import Model
 from rnnfast.models.sequential import Sequential
+
+_LATER = ("builders", "data", "decoding", "diagnostics")  # imported at the first use, so that a model in a service starts fast
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LATER:
+        return import_module(f"rnnfast.{name}")
+    raise AttributeError(f"module 'rnnfast' has no attribute {name!r}")
+
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,6 +58,7 @@ __all__ = [
     "constraints",
     "data",
     "decoding",
+    "diagnostics",
     "get_num_threads",
     "initializers",
     "layers",

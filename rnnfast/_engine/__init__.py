@@ -4,9 +4,9 @@ from rnnfast._engine.attention import AttentionOp
 from rnnfast._engine.buffers import Buffer, Rows
 from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
-from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
+from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
@@ -14,8 +14,8 @@ from rnnfast._engine.staged import StagedLayer, row_cell_facts
 
 __all__ = [
     "ACTIVATIONS",
-    "BatchNormOp",
     "AttentionOp",
+    "BatchNormOp",
     "Buffer",
     "CTCOp",
     "PackOp",
@@ -25,9 +25,9 @@ __all__ = [
     "RecurrentLayer",
     "RowOp",
     "Rows",
+    "StagedLayer",
     "WindowOp",
     "WindowRows",
-    "StagedLayer",
     "available_isas",
     "cell_facts",
     "ctc_scratch_size",

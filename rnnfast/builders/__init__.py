@@ -4,23 +4,20 @@ All take ``cell=``, ``units=``, ``layers=``, ``bidirectional=`` and ``dropout=``
 """
 
 from rnnfast.builders._stack import recurrent_stack
+from rnnfast.builders.ctc_recognizer import CTCRecognizer, ctc_recognizer
+from rnnfast.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from rnnfast.builders.forecaster import Forecaster, forecaster
+from rnnfast.builders.language_model import LanguageModel, language_model
 from rnnfast.builders.sequences import many_to_many, many_to_one, one_to_many
 
 __all__ = [
-    "Forecaster",
-    "forecaster",
-from rnnfast.builders.ctc_recognizer import CTCRecognizer, ctc_recognizer
-
     "CTCRecognizer",
-    "ctc_recognizer",
-from rnnfast.builders.encoder_decoder import EncoderDecoder, encoder_decoder
-
     "EncoderDecoder",
-    "encoder_decoder",
-from rnnfast.builders.language_model import LanguageModel, language_model
-
+    "Forecaster",
     "LanguageModel",
+    "ctc_recognizer",
+    "encoder_decoder",
+    "forecaster",
     "language_model",
     "many_to_many",
     "many_to_one",

@@ -155,10 +155,10 @@ class Writer(Model):
         """As of any model; y may be a list of texts."""
         return super().evaluate(*self._prepared(x, y), *args, **kwargs)
 
-    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any) -> tuple[float, np.ndarray | None]:
+    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, np.ndarray | None]:
         if self.teacher_forcing < 1:
             x = [*x[:-1], self._own_inputs(x, mask)]
-        return super()._train_step(x, y, sample_weight, mask)
+        return super()._train_step(x, y, sample_weight, mask, resets)
 
     def _own_inputs(self, x: Any, mask: Any) -> np.ndarray:
         """The decoder's inputs, some of them as the model itself would have said."""

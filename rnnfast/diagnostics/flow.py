@@ -99,12 +99,12 @@ class _Watched(Steps):
         loss, _ = self.run(x, y, sample_weight, mask, train=True)
         return loss, traces(self.bound.builder, self.bound.program)
 
-    def _bound(self, xs: Any, valid: Any, resets: Any, train: bool, carried: Any) -> Any:
+    def _bound(self, xs: Any, valid: Any, resets: Any, train: bool, carried: Any, columns: int) -> Any:
         bound = self.bound = self.runner.start(xs, valid, False, True, 0)
         need_recurrent(self.runner.owner, bound.builder)
         for kept in bound.builder.recurrent:
             kept.buffers["dh"] = bound.builder.rows_buffer("d h", kept.x.rows, kept.padded)
-        self._describe(bound, train)
+        self._describe(bound, train, columns)
         bound.program = bound.builder.plan.compile()
         return bound
 

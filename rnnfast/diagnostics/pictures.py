@@ -185,7 +185,7 @@ def plot_model(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
 
 def _places(graph: Any) -> tuple[dict[Any, tuple[int, int]], int]:
     """(column, row) of each input and node: a row below all that it takes from."""
-    rows: dict[Any, int] = {symbol: 0 for symbol in graph.inputs}
+    rows: dict[Any, int] = dict.fromkeys(graph.inputs, 0)
     for node in graph.nodes:
         rows[node] = 1 + max(rows[s.node or s] for s in [*node.inputs, *node.states])
     used: dict[int, int] = {}

@@ -54,7 +54,7 @@ class _Attention:
         operand = b.params.operand
         weights: dict[str, Buffer | None] = {name: operand(v) if v else None for name, v in (("scale", score.scale), ("inner", score.inner), ("weight", score.weight))}
         if score.additive and score.weight is None:
-            weights["weight"] = b.ones(query.width, query.width)
+            weights["weight"] = b.constant(1.0, query.width, query.width)
         self.buffers: dict[str, Buffer | None] = {
             **weights, "query": query.buffer, "value": value.buffer, "key": key.buffer, "y": self.y.buffer, "seed": b.seed(score.seeds) if dropped else None,
             "scores": self.shown.buffer if self.shown else None,
@@ -72,9 +72,8 @@ class _Attention:
         size = -(-op.scratch // 16) * 16
         op.lend(b.buffer("attention scratch", size * b.plan.threads, size))
         seen = value.rows.time if self.score.window is None else min(value.rows.time, 2 * self.score.window + 1)
-        b.plan.work += (5.0 if backward else 2.0) * query.rows.batch * query.rows.time * seen * (query.width + value.width)
-        b.plan.ops.append(op)
-        b.plan.lines.append(f"{kind:<16}{query.rows.time} x {value.rows.time} of {query.width}, {value.width}{' additive' if self.score.additive else ''}")
+        flops = (5.0 if backward else 2.0) * query.rows.batch * query.rows.time * seen * (query.width + value.width)
+        b.plan.add(op, f"{kind:<16}{query.rows.time} x {value.rows.time} of {query.width}, {value.width}{' additive' if self.score.additive else ''}", flops)
 
     def back(self) -> None:
         b, buffers, score, (query, value, _) = self.b, self.buffers, self.score, self.tensors
@@ -124,5 +123,5 @@ def add_attention(b: Builder, query: Tensor, value: Tensor, key: Tensor, score: 
 
 def learnt_query(b: Builder, rows: Rows, vector: Variable) -> Tensor:
     """A weight of shape (1, F) as one step of every sequence of `rows`."""
-    one = Tensor(b.batch_rows(rows), (1,), b.ones(rows.batch * 2, 1), timed=False, needs_grad=False)
+    one = Tensor(b.batch_rows(rows), (1,), b.constant(1.0, rows.batch * 2, 1), timed=False, needs_grad=False)
     return b.dense(one, vector, None, "linear")

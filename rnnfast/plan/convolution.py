@@ -68,9 +68,9 @@ def output_rows(b: Builder, rows: Rows, window: Window) -> Rows:
 def add_op(b: Builder, name: str, x: Tensor, y: Tensor, buffers: dict[str, Buffer | None], numbers: dict[str, Any], groups: Any = ((), ())) -> None:
     """One op of the engine's windows."""
     given = {field: buffer for field, buffer in buffers.items() if buffer is not None}
-    b.plan.ops.append(_engine.WindowOp(name, b.dtype, x.rows, y.rows, given, numbers, *map(list, groups)))
-    b.plan.lines.append(f"{name:<16}{numbers['taps']} taps {x.width} -> {y.width} T={x.rows.time} -> {y.rows.time}")
-    b.plan.work += 2.0 * y.rows.capacity * numbers["taps"] * numbers["channels"] * y.width
+    op = _engine.WindowOp(name, b.dtype, x.rows, y.rows, given, numbers, *map(list, groups))
+    line = f"{name:<16}{numbers['taps']} taps {x.width} -> {y.width} T={x.rows.time} -> {y.rows.time}"
+    b.plan.add(op, line, 2.0 * y.rows.capacity * numbers["taps"] * numbers["channels"] * y.width)
 
 
 def scratch(b: Builder, size: int) -> Buffer:

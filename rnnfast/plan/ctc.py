@@ -40,7 +40,6 @@ def add_ctc(b: Builder, x: Tensor, columns: int, outside: dict[str, Buffer], num
         "work": b.buffer("losses", rows.batch * doubles),
         "scratch": b.buffer("CTC paths", size * b.plan.threads * doubles, size),
     }
-    b.plan.ops.append(_engine.CTCOp(b.dtype, rows, buffers, classes=classes, **numbers))
-    b.plan.lines.append(f"{'ctc':<16}{classes} classes, up to {label_room(columns)} labels")
-    b.plan.work += 100 * rows.capacity * (classes + 2 * min(columns, rows.time))
+    op = _engine.CTCOp(b.dtype, rows, buffers, classes=classes, **numbers)
+    b.plan.add(op, f"{'ctc':<16}{classes} classes, up to {label_room(columns)} labels", 100.0 * rows.capacity * (classes + 2 * min(columns, rows.time)))
     b.hand_over(x, buffers["dx"])

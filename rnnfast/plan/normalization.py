@@ -46,6 +46,4 @@ def batch_normalize(
 
 
 def _add(b: Builder, name: str, op: _engine.BatchNormOp, y: Tensor) -> None:
-    b.plan.ops.append(op)
-    b.plan.lines.append(f"{name:<16}{y.features[-1]} features")
-    b.plan.work += 16.0 * y.rows.capacity * y.width
+    b.plan.add(op, f"{name:<16}{y.features[-1]} features", 16.0 * y.rows.capacity * y.width)

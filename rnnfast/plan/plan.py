@@ -44,7 +44,8 @@ class Plan:
     def add(self, op: Any, line: str, flops: float = 0.0, at: int | None = None) -> None:
         """Append an op, or insert it at a place."""
         at = len(self.ops) if at is None else at
-        for column, value in ((self.ops, op), (self.lines, line), (self.flops, flops), (self.makers, self.maker)):
+        columns: Any = ((self.ops, op), (self.lines, line), (self.flops, flops), (self.makers, self.maker))
+        for column, value in columns:
             column.insert(at, value)
 
     def compile(self) -> _engine.Program:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.reference.activations import value
 from tests.reference import staged_cells
+from tests.reference.activations import value
 from tests.reference.cells import CELLS as PLAIN_CELLS
 from tests.reference.cells import Zoneout
 
