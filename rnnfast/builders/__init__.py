@@ -4,6 +4,7 @@ All take ``cell=``, ``units=``, ``layers=``, ``bidirectional=`` and ``dropout=``
 """
 
 from rnnfast.builders._stack import recurrent_stack
+from rnnfast.builders.captioner import Captioner, captioner
 from rnnfast.builders.ctc_recognizer import CTCRecognizer, ctc_recognizer
 from rnnfast.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from rnnfast.builders.forecaster import Forecaster, forecaster
@@ -12,9 +13,11 @@ from rnnfast.builders.sequences import many_to_many, many_to_one, one_to_many
 
 __all__ = [
     "CTCRecognizer",
+    "Captioner",
     "EncoderDecoder",
     "Forecaster",
     "LanguageModel",
+    "captioner",
     "ctc_recognizer",
     "encoder_decoder",
     "forecaster",

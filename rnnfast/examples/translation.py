@@ -147,7 +147,7 @@ def plot(model: EncoderDecoder, texts: Sequence[str], path: str) -> None:
     for axis, (source, (found, weights)) in zip(axes, zip(texts, model.translate(list(texts), return_attention=True), strict=True), strict=True):
         image = axis.imshow(weights.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axis.set_xticks(range(len(found)), list(found))
-        axis.set_yticks(range(len(source)), list(source))
+        axis.set_yticks(range(len(source)), list(source.replace(" ", "␣")))
         axis.set(title=source, xlabel="written")
     axes[0].set_ylabel("read")
     figure.colorbar(image, ax=axes, label="attention", shrink=0.6)
