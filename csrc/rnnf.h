@@ -143,6 +143,8 @@ enum {
     LOSS_poisson,
     LOSS_hinge,
     LOSS_squared_hinge,
+    LOSS_categorical_hinge,
+    LOSS_cosine_similarity,
     LOSS_COUNT
 };
 

@@ -18,6 +18,7 @@ from rnnfast import Input, Sequential, layers
 
 library = ctypes.CDLL(sys.argv[1])
 count, counting = ctypes.c_long.in_dll(library, "allocation_count"), ctypes.c_int.in_dll(library, "allocation_counting")
+largest = ctypes.c_long.in_dll(library, "allocation_largest")
 rnnfast.set_num_threads(2)
 model = Sequential([Input((None, 8)), layers.LSTM(64, return_sequences=True), layers.Dropout(0.1), layers.GRU(32), layers.Dense(4)])
 model.compile("adam", "mse")
@@ -26,9 +27,18 @@ stream, frame = model.stream(), np.zeros(8, np.float32)
 sequence = Sequential([Input((None, 8)), layers.GRU(32, return_sequences=True)])
 sequence.compile("adam", "mse")
 target = np.zeros((16, 50, 32), np.float32)
+tagger = Sequential([Input((None, 8)), layers.GRU(32, return_sequences=True), layers.Dense(5)])
+tagger.compile("adam", rnnfast.losses.SparseCategoricalCrossentropy(from_logits=True))
+classes, narrow = np.zeros((16, 50), np.int64), np.zeros((16, 50), np.uint8)
+recognizer = Sequential([Input((None, 8)), layers.GRU(32, return_sequences=True), layers.Dense(5)])
+recognizer.compile("adam", "ctc")
+labels = np.tile(np.array([1, 2, 3, 4, 0], np.int32).repeat(6), (16, 1))
 calls = {
     "train": lambda: model.train_on_batch(x, y),
     "train on sequences": lambda: sequence.train_on_batch(x, target),
+    "train on classes": lambda: tagger.train_on_batch(x, classes),
+    "train on narrow classes": lambda: tagger.train_on_batch(x, narrow),
+    "train on labels": lambda: recognizer.train_on_batch(x, labels),
     "test": lambda: model.test_on_batch(x, y),
     "predict": lambda: model.predict_on_batch(x),
     "long predict": lambda: sequence.predict_on_batch(x),
@@ -39,12 +49,13 @@ for name, call in calls.items():
     call()
     for _ in range(20):
         call()
-    count.value = 0
+    count.value = largest.value = 0
     counting.value = 1
     for _ in range(100):
         call()
     counting.value = 0
     print(name, count.value, sep="=")
+    print(name + ", largest", largest.value, sep="=")
 """
 
 
@@ -61,10 +72,14 @@ def counts(tmp_path_factory):
     return {name: int(number) for name, number in (line.split("=") for line in result.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("call", ["train", "train on sequences", "test", "predict", "step"])
+@pytest.mark.parametrize("call", ["train", "train on sequences", "train on classes", "train on narrow classes", "test", "predict", "step"])
 def test_no_allocation_after_the_first_call(counts, call):
     assert counts[call] == 0
 
 
 def test_a_long_result_is_the_only_allocation(counts):
     assert counts["long predict"] == 100  # numpy takes the array that the caller gets
+
+
+def test_labels_are_checked_in_numpys_iterators_alone(counts):
+    assert counts["train on labels, largest"] < 1200  # a copy of the labels has 3840 bytes

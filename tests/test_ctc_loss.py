@@ -146,8 +146,8 @@ def test_configuration():
 
 
 BAD = [
-    (lambda c: c([[4]], np.zeros((1, 2, 4))), ValueError, r"ctc: y_true must hold class numbers in \[0, 4\), got 0 to 4"),
-    (lambda c: c([[-1]], np.zeros((1, 2, 4))), ValueError, r"got -1 to 0"),
+    (lambda c: c([[4]], np.zeros((1, 2, 4))), ValueError, r"ctc: y_true must hold class numbers in \[0, 4\), got 4 to 4"),
+    (lambda c: c([[-1]], np.zeros((1, 2, 4))), ValueError, r"got -1 to -1"),
     (lambda c: c([[1, 0, 2]], np.zeros((1, 5, 4))), ValueError, "labels, then padding; got 0, the blank, before a label"),
     (lambda c: losses.CTC(padding=-1)([[1, -1, 2]], np.zeros((1, 5, 4))), ValueError, "got -1 before a label"),
     (lambda c: losses.CTC(padding=-1)([[1, 0, 2]], np.zeros((1, 5, 4))), ValueError, "must not hold the blank, 0, as a label"),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rnnfast import losses
 from rnnfast.errors import ShapeError
 
-NAMES = ["mse", "mae", "mape", "msle", "huber", "log_cosh", "bce", "categorical_crossentropy", "kld", "poisson"]
+NAMES = ["mse", "mae", "mape", "msle", "huber", "log_cosh", "bce", "categorical_crossentropy", "kld", "poisson", "hinge", "squared_hinge", "categorical_hinge",
+         "cosine_similarity"]  # fmt: skip
 RNG = np.random.default_rng(0)
 
 

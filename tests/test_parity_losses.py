@@ -22,6 +22,10 @@ CASES = [
     ("BinaryCrossentropy", {"from_logits": True, "label_smoothing": 0.2}),
     ("CategoricalCrossentropy", {"label_smoothing": 0.1}),
     ("CategoricalCrossentropy", {"from_logits": True}),
+    ("Hinge", {}),
+    ("SquaredHinge", {}),
+    ("CategoricalHinge", {}),
+    ("CosineSimilarity", {}),
     ("SparseCategoricalCrossentropy", {}),
     ("SparseCategoricalCrossentropy", {"from_logits": True}),
     ("SparseCategoricalCrossentropy", {"ignore_class": 1}),
@@ -32,6 +36,8 @@ def pair(name, shape):
     p = RNG.uniform(0.05, 0.95, shape)
     if name.startswith("Sparse"):
         return RNG.integers(0, shape[-1], shape[:-1]), p
+    if name == "CategoricalHinge":
+        return np.eye(shape[-1])[RNG.integers(0, shape[-1], shape[:-1])], p
     return RNG.uniform(0.0, 1.0, shape), p
 
 
@@ -68,3 +74,11 @@ def test_trailing_axis_of_one():
     y, p = RNG.normal(size=(6,)), RNG.normal(size=(6, 1))
     expected = keras.losses.MeanSquaredError(dtype="float64")(y, p)
     assert losses.MeanSquaredError()(y, p) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Hinge", "SquaredHinge"])
+@pytest.mark.parametrize("sides", [(0, 1), (-1, 1), (0, 2), (1, 1)])
+def test_binary_targets_become_sides(name, sides):
+    y, p = RNG.choice(sides, (6, 4)), RNG.normal(size=(6, 4))
+    expected = getattr(keras.losses, name)(dtype="float64")(y, p)
+    assert getattr(losses, name)()(y, p) == pytest.approx(float(expected), rel=1e-6)

@@ -29,8 +29,8 @@ INLINE V(loss_term) V(loss_element)(const rnnf_loss *k, int kind, double p, doub
     }
     case LOSS_log_cosh: return (V(loss_term)){d + V(softplus_scalar)(-2 * d) - 0.69314718055994530942, tanh(d)};
     case LOSS_poisson: return (V(loss_term)){p - t * log(p + eps), 1 - t / (p + eps)};
-    case LOSS_hinge: return 1 - t * p > 0 ? (V(loss_term)){1 - t * p, -t} : (V(loss_term)){0, 0};
-    case LOSS_squared_hinge: return 1 - t * p > 0 ? (V(loss_term)){(1 - t * p) * (1 - t * p), -2 * t * (1 - t * p)} : (V(loss_term)){0, 0};
+    case LOSS_hinge: return t * p >= 1 ? (V(loss_term)){0, 0} : (V(loss_term)){1 - t * p, -t};
+    case LOSS_squared_hinge: return t * p >= 1 ? (V(loss_term)){0, 0} : (V(loss_term)){(1 - t * p) * (1 - t * p), -2 * t * (1 - t * p)};
     default: { /* binary_crossentropy */
         const double y = t * (1 - k->parameter[0]) + 0.5 * k->parameter[0], q = V(clip)(p, eps, 1 - eps);
         if (k->from_logits) return (V(loss_term)){V(softplus_scalar)(p) - p * y, 1 / (1 + exp(-p)) - y};
@@ -90,6 +90,34 @@ static double V(row_kl_divergence)(const rnnf_loss *k, const real *p, const real
     return value;
 }
 
+/* max(1 + max((1 - t) p) - sum(t p), 0); the gradient of the inner maximum goes to the first of equals. */
+static double V(row_categorical_hinge)(const rnnf_loss *k, const real *p, const real *t, real *dp, double weight) {
+    double right = 0, wrong = -INFINITY;
+    int64_t worst = 0;
+    for (int64_t i = 0; i < k->cols; i++) {
+        const double e = (1 - (double)t[i]) * p[i];
+        right += (double)t[i] * p[i];
+        if (e > wrong) wrong = e, worst = i;
+    }
+    const double value = 1 + wrong - right, factor = value <= 0 ? 0 : weight;
+    if (dp) {
+        for (int64_t i = 0; i < k->cols; i++) dp[i] = (real)(-factor * t[i]);
+        dp[worst] += (real)(factor * (1 - (double)t[worst]));
+    }
+    return value <= 0 ? 0 : value;
+}
+
+/* -sum(t p) / (|t| |p|), lengths of at least epsilon. */
+static double V(row_cosine_similarity)(const rnnf_loss *k, const real *p, const real *t, real *dp, double weight) {
+    double pp = 0, tt = 0, pt = 0;
+    for (int64_t i = 0; i < k->cols; i++) pp += (double)p[i] * p[i], tt += (double)t[i] * t[i], pt += (double)p[i] * t[i];
+    const double eps = k->parameter[1], length = fmax(sqrt(pp), eps), scale = 1 / (length * fmax(sqrt(tt), eps)), value = -pt * scale;
+    const double along = sqrt(pp) > eps ? value / pp : 0;
+    if (dp)
+        for (int64_t i = 0; i < k->cols; i++) dp[i] = (real)(-weight * (t[i] * scale + p[i] * along));
+    return value;
+}
+
 /* A sum a lane, so that the loop of a constant kind is vectorised. */
 INLINE double V(row_elements)(const rnnf_loss *k, int kind, const real *p, const real *t, real *dp, double weight) {
     double sums[LANES] = {0}, value = 0;
@@ -117,6 +145,8 @@ static double V(loss)(const rnnf_loss *k, int64_t r0, int64_t r1) {
         if (sparse || k->kind == LOSS_categorical_crossentropy)
             value = k->from_logits ? V(row_cross_entropy_logits)(k, p, t, dp, weight) : V(row_cross_entropy)(k, p, t, dp, weight);
         else if (k->kind == LOSS_kl_divergence) value = V(row_kl_divergence)(k, p, t, dp, weight);
+        else if (k->kind == LOSS_categorical_hinge) value = V(row_categorical_hinge)(k, p, t, dp, weight);
+        else if (k->kind == LOSS_cosine_similarity) value = V(row_cosine_similarity)(k, p, t, dp, weight);
         else if (k->kind == LOSS_mse) value = V(row_elements)(k, LOSS_mse, p, t, dp, weight);
         else value = V(row_elements)(k, k->kind, p, t, dp, weight);
         if (weight != 0) total += weight * value; /* a row of weight 0 is absent, even if it is NaN */

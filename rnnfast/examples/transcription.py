@@ -32,7 +32,10 @@ def synthesize(text: str, rng: np.random.Generator) -> np.ndarray:
         tones = np.sin(2 * np.pi * pitch * TONES[ALPHABET.index(key)] * time[:, None] + phases)
         parts.append(rng.uniform(0.6, 1.2) * tones.sum(1))
     sound = np.concatenate([*parts, np.zeros(FRAME)])
-    return sound + rng.uniform(0.5, 1.4) * rng.normal(size=len(sound))
+    time = np.arange(len(sound)) / RATE
+    for hertz in rng.uniform(600, 1600, 2):
+        sound += rng.uniform(0.3, 1.0) * np.sin(2 * np.pi * hertz * time)
+    return sound + rng.uniform(0.4, 1.1) * rng.normal(size=len(sound))
 
 
 def spectra(sound: np.ndarray) -> np.ndarray:
@@ -59,7 +62,8 @@ def detector(x: np.ndarray, lengths: np.ndarray, threshold: float, width: int) -
     near /= near.sum(1, keepdims=True)
     texts = []
     for signal, n in zip(x, lengths, strict=True):
-        frames = np.lib.stride_tricks.sliding_window_view(np.pad(signal[:n], ((width // 2, width // 2), (0, 0)), mode="edge"), width, axis=0).mean(-1)
+        signal = signal[:n] - np.median(signal[:n], 0)  # without what hums all the time
+        frames = np.lib.stride_tricks.sliding_window_view(np.pad(signal, ((width // 2, width // 2), (0, 0)), mode="edge"), width, axis=0).mean(-1)
         score = frames @ near.T - frames.mean(1, keepdims=True)
         keys = np.where(score.max(1) > threshold, score.argmax(1), -1)
         starts = np.flatnonzero(np.diff(keys, prepend=-1))

@@ -15,7 +15,9 @@ from typing import Any
 from rnnfast.losses.base import REDUCTIONS, Loss, expand_weights
 from rnnfast.losses.crossentropy import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from rnnfast.losses.ctc import CTC
+from rnnfast.losses.margins import CategoricalHinge, Hinge, SquaredHinge
 from rnnfast.losses.regression import (
+    CosineSimilarity,
     Huber,
     KLDivergence,
     LogCosh,
@@ -32,6 +34,9 @@ __all__ = [
     "REDUCTIONS",
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
+    "CategoricalHinge",
+    "CosineSimilarity",
+    "Hinge",
     "Huber",
     "KLDivergence",
     "LogCosh",
@@ -42,6 +47,7 @@ __all__ = [
     "MeanSquaredLogarithmicError",
     "Poisson",
     "SparseCategoricalCrossentropy",
+    "SquaredHinge",
     "deserialize",
     "expand_weights",
     "get",
@@ -69,6 +75,10 @@ _REGISTRY: Registry[Loss] = Registry(
         "kl_divergence": KLDivergence,
         "kld": KLDivergence,
         "poisson": Poisson,
+        "hinge": Hinge,
+        "squared_hinge": SquaredHinge,
+        "categorical_hinge": CategoricalHinge,
+        "cosine_similarity": CosineSimilarity,
         "ctc": CTC,
     },
 )

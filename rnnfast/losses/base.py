@@ -142,3 +142,8 @@ def expand_weights(name: str, what: str, given: np.ndarray, shape: tuple[int, ..
         wanted = " or ".join(str(shape[: rank + 1]) for rank in range(min(len(shape), 2)))
         raise ShapeError(f"{name}: {what} must have shape {wanted}, got {given.shape}.")
     return given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
+
+
+def check_axis(loss: Loss, axis: int) -> None:
+    if axis != -1:
+        raise ValueError(f"{type(loss).__name__}: axis must be -1 (the last one), got {axis!r}.")

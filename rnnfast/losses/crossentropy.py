@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnfast import config
 from rnnfast.errors import ShapeError
-from rnnfast.losses.base import Loss, expand_weights
+from rnnfast.losses.base import Loss, check_axis, expand_weights
 
 
 class _CrossEntropy(Loss):
@@ -27,7 +27,7 @@ class _CrossEntropy(Loss):
         super().__init__(name, reduction)
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError(f"{type(self).__name__}: label_smoothing must be in [0, 1], got {label_smoothing!r}.")
-        _check_axis(self, axis)
+        check_axis(self, axis)
         self.from_logits, self.label_smoothing, self.axis = bool(from_logits), float(label_smoothing), axis
 
     def engine(self) -> tuple[str, tuple[float, ...]]:
@@ -84,7 +84,7 @@ class CategoricalCrossentropy(_CrossEntropy):
 
     def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         target = y_true * (1.0 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
-        return -(target * _log_probabilities(y_pred, self.from_logits)).sum(-1)
+        return -(target * log_probabilities(y_pred, self.from_logits)).sum(-1)
 
 
 class SparseCategoricalCrossentropy(Loss):
@@ -121,7 +121,7 @@ class SparseCategoricalCrossentropy(Loss):
         name: str | None = None,
     ) -> None:
         super().__init__(name, reduction)
-        _check_axis(self, axis)
+        check_axis(self, axis)
         self.from_logits, self.ignore_class = bool(from_logits), ignore_class
 
     def engine(self) -> tuple[str, tuple[float, ...]]:
@@ -129,7 +129,9 @@ class SparseCategoricalCrossentropy(Loss):
         return self.kind, (float(self.from_logits), config.epsilon(), ignored)
 
     def prepare(self, y_true: Any, shape: tuple[int, ...], mask: Any = None) -> np.ndarray:
-        """Return the class numbers as int64 in shape ``shape[:-1]``, zero outside the mask.
+        """Return the class numbers in shape ``shape[:-1]``, checked where the mask is.
+
+        Integers are not copied, so that a training step takes no memory for them.
 
         Raises
         ------
@@ -147,17 +149,14 @@ class SparseCategoricalCrossentropy(Loss):
         if y_true.dtype.kind not in "biuf":
             raise ValueError(f"{self.name}: y_true must hold numbers, got dtype {y_true.dtype}.")
         y_true = y_true.reshape(shape[:-1])
-        if mask is not None:
-            y_true = np.where(expand_weights(self.name, "mask", np.asarray(mask, bool), y_true.shape), y_true, 0)
-        if y_true.dtype.kind == "f" and not (y_true == np.floor(y_true)).all():
+        looked: Any = True if mask is None else np.broadcast_to(expand_weights(self.name, "mask", np.asarray(mask, bool), y_true.shape), y_true.shape)
+        if y_true.dtype.kind == "f" and not (y_true == np.floor(y_true)).all(where=looked):
             raise ValueError(f"{self.name}: y_true must hold class numbers, got fractions or NaN.")
-        labels = y_true.astype(np.int64)
-        used = labels if self.ignore_class is None else labels[labels != self.ignore_class]
-        if used.size and not 0 <= used.min() <= used.max() < shape[-1]:
-            raise ValueError(
-                f"{self.name}: y_true must hold class numbers in [0, {shape[-1]}), got {used.min()} to {used.max()}."
-            )
-        return labels
+        used = looked if self.ignore_class is None else looked & (y_true != self.ignore_class)
+        labels = (y_true if used is True else y_true[used]).reshape(-1)
+        if labels.size and not 0 <= labels[labels.argmin()] <= labels[labels.argmax()] < shape[-1]:  # min() and max() would take memory
+            raise ValueError(f"{self.name}: y_true must hold class numbers in [0, {shape[-1]}), got {labels.min()} to {labels.max()}.")
+        return y_true
 
     def target_mask(self, y_true: np.ndarray, mask: Any) -> Any:
         if self.ignore_class is None:
@@ -166,18 +165,15 @@ class SparseCategoricalCrossentropy(Loss):
         return kept if mask is None else kept & expand_weights(self.name, "mask", np.asarray(mask, bool), kept.shape)
 
     def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        ignored = np.zeros(y_true.shape, bool) if self.ignore_class is None else y_true == self.ignore_class
-        rows = np.where(ignored, 0, y_true)[..., None]
-        values = -np.take_along_axis(_log_probabilities(y_pred, self.from_logits), rows, -1)[..., 0]
-        return np.where(ignored, 0.0, values)
+        known = (y_true >= 0) & (y_true < y_pred.shape[-1])  # the others are ignored or masked
+        if self.ignore_class is not None:
+            known &= y_true != self.ignore_class
+        rows = np.where(known, y_true, 0).astype(np.int64)[..., None]
+        values = -np.take_along_axis(log_probabilities(y_pred, self.from_logits), rows, -1)[..., 0]
+        return np.where(known, values, 0.0)
 
 
-def _check_axis(loss: Loss, axis: int) -> None:
-    if axis != -1:
-        raise ValueError(f"{type(loss).__name__}: axis must be -1 (the last one), got {axis!r}.")
-
-
-def _log_probabilities(y_pred: np.ndarray, from_logits: bool) -> np.ndarray:
+def log_probabilities(y_pred: np.ndarray, from_logits: bool) -> np.ndarray:
     if from_logits:
         shifted = y_pred - y_pred.max(-1, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -9,7 +9,7 @@ import numpy as np
 from rnnfast import config
 from rnnfast.errors import ShapeError
 from rnnfast.losses.base import Loss
-from rnnfast.losses.crossentropy import _log_probabilities
+from rnnfast.losses.crossentropy import log_probabilities
 
 
 class CTC(Loss):
@@ -107,9 +107,8 @@ class CTC(Loss):
         if (used[:, 1:] > used[:, :-1]).any():
             hint = ", the blank," if padding == blank else ""
             raise ValueError(f"{self.name}: y_true must hold labels, then padding; got {padding}{hint} before a label.")
-        low, high = labels.min(where=used, initial=0), labels.max(where=used, initial=0)
-        if low < 0 or high >= shape[2]:
-            raise ValueError(f"{self.name}: y_true must hold class numbers in [0, {shape[2]}), got {low} to {high}.")
+        if labels.min(where=used, initial=0) < 0 or labels.max(where=used, initial=0) >= shape[2]:
+            raise ValueError(f"{self.name}: y_true must hold class numbers in [0, {shape[2]}), got {labels[used].min()} to {labels[used].max()}.")
         if padding != blank and (labels == blank).any(where=used):
             raise ValueError(f"{self.name}: y_true must not hold the blank, {blank}, as a label.")
         return labels
@@ -174,7 +173,7 @@ class CTC(Loss):
         jump[3::2][labels[1:] != labels[:-1]] = 0.0
         alpha = np.full(len(states) + 2, -np.inf)  # two states that are never reached, then the others
         alpha[2] = 0.0
-        for p in _log_probabilities(y_pred, self.from_logits):
+        for p in log_probabilities(y_pred, self.from_logits):
             alpha[2:] = p[states] + np.logaddexp(np.logaddexp(alpha[2:], alpha[1:-1]), alpha[:-2] + jump)
         loss = -np.logaddexp(alpha[-1], alpha[-2] if len(labels) else -np.inf)
         loss = 0.0 if self.zero_infinity and np.isposinf(loss) else loss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rnnfast import config
-from rnnfast.losses.base import Loss
+from rnnfast.losses.base import Loss, check_axis
 
 
 class MeanSquaredError(Loss):
@@ -120,3 +120,28 @@ class Poisson(Loss):
 
     def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return (y_pred - y_true * np.log(y_pred + config.epsilon())).mean(-1)
+
+
+class CosineSimilarity(Loss):
+    """``-sum(y_true * y_pred)`` over the last axis, both divided by their length there (or by epsilon, if they are shorter): -1 for vectors of one direction.
+
+    Engine parameters: epsilon.
+
+    Examples
+    --------
+    >>> CosineSimilarity()([[3.0, 4.0]], [[6.0, 8.0]])
+    -1.0
+    """
+
+    kind = default_name = "cosine_similarity"
+
+    def __init__(self, axis: int = -1, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
+        super().__init__(name, reduction)
+        check_axis(self, axis)
+
+    def engine(self) -> tuple[str, tuple[float, ...]]:
+        return self.kind, (config.epsilon(),)
+
+    def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        units = (y / np.maximum(np.sqrt(np.square(y).sum(-1, keepdims=True)), config.epsilon()) for y in (y_true, y_pred))
+        return -np.multiply(*units).sum(-1)

@@ -16,7 +16,7 @@ from rnnfast.plan.ctc import add_ctc, label_room
 from rnnfast.plan.params import aligned_zeros
 
 LOSSES = ("mse", "mae", "mape", "msle", "huber", "log_cosh", "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
-          "kl_divergence", "poisson", "hinge", "squared_hinge")  # fmt: skip
+          "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge", "cosine_similarity")  # fmt: skip
 UPDATES = ("sgd", "rmsprop", "adam", "nadam", "adagrad")
 
 
