@@ -96,7 +96,7 @@ class Windows:
 
     def train(self, begin: int, new: int, end: int) -> tuple[float, np.ndarray | None]:
         """One step along the gradient of the loss of steps [new, end), through steps [begin, end): (loss, predictions for steps from begin on)."""
-        length = max(self.k2, end - begin)  # windows at a sequence's start are filled with masked steps, so that all have one size
+        length = min(self.k2, self.time - begin)  # windows at a sequence's start are filled with masked steps, so that all have one size
         part = slice(begin, begin + length)
         exists = self.valid[:, part] & (np.arange(begin, begin + length) < end)
         counted = self.counts[:, part] & (np.arange(begin, begin + length) >= new)
@@ -121,7 +121,8 @@ def train_windows(
     network trajectories", BPTT(h; h') with h = k2 and h' = k1; Sutskever 2013, "Training recurrent neural networks", section 2.8.6).
 
     After every k1 steps, and at the end, one optimizer step along the gradient of the loss of the steps since the last one, which goes back through the last
-    k2 steps, to the state that a forward pass with the weights of that moment left there. Where k2 < k1 the losses of steps before the last k2 do not count.
+    k2 steps, to the state that a forward pass left there. Where k2 > k1 that pass is made again, up to the new window's start, with the weights of that
+    moment; otherwise windows follow each other, and where k2 < k1 the losses of the steps before the last k2 do not count.
 
     Returns
     -------
@@ -134,7 +135,7 @@ def train_windows(
     predictions, seen = None, np.zeros((w.batch, w.time), bool)
     for last in range(0, w.time, w.k1):
         end = min(last + w.k1, w.time)
-        begin = max(0, end - w.k2)
+        begin = max(0 if w.k2 > w.k1 else last, end - w.k2)
         new = max(begin, last)
         size = np.count_nonzero(w.counts[:, new:end])
         if not size:
@@ -152,4 +153,4 @@ def train_windows(
     steps.gradient_norm = float(np.mean(norms)) if steps.measures and norms else None
     if not losses:
         return 0.0, predictions
-    return float(np.sum(losses) if steps.loss.reduction == "sum" else np.average(losses, weights=sizes)), predictions
+    return float(np.sum(losses) if steps.loss.reduction == "sum" else np.dot(losses, np.divide(sizes, np.sum(sizes)))), predictions
