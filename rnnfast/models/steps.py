@@ -111,7 +111,7 @@ class Steps:
         if len(tensors) != 1 or len(tensors[0].features) != 1:
             raise ValueError(f"{self.runner.owner}: a model that is trained must have one output of shape (B, F) or (B, T, F), got {[t.shape for t in tensors]}.")
         y = b.packed(tensors[0])
-        bound.outputs = [(b.output(y, "predictions"), y)] if self.predictions or not train else []
+        bound.outputs = [(b.output(y, "predictions", alone=False), y)] if self.predictions or not train else []
         self._add_loss(b, bound, y, train, columns)
         if train:
             b.backward()
