@@ -1,5 +1,7 @@
 """Episodes inside a window behave exactly like separate sequences: outputs, gradients, training."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -24,7 +26,7 @@ def made(layer, dtype=None):
 def episodes(resets):
     """(begin, end) of each episode of one row."""
     cuts = [0, *(t for t in np.flatnonzero(resets) if t), len(resets)]
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(pairwise(cuts))
 
 
 def separate(model, x, dy, resets, valid=None, flipped=False):
@@ -192,5 +194,5 @@ def test_models_without_episodes(rng):
     with pytest.raises(ValueError, match="resets need a recurrent layer"):
         made(layers.Dense(2)).predict_on_batch(x, resets=resets)
     pooled = Sequential([Input((None, F)), layers.GRU(2, return_sequences=True), layers.GlobalMaxPooling1D()])
-    with pytest.raises(ValueError, match="GlobalMaxPooling1D .* mixes steps of different episodes"):
+    with pytest.raises(ValueError, match=r"GlobalMaxPooling1D .* mixes steps of different episodes"):
         pooled.predict_on_batch(x, resets=resets)

@@ -79,6 +79,8 @@ class Compilable:
         self._time_weights = None if time_weights is None else np.asarray(time_weights, np.float64)
         if self._time_weights is not None and self._time_weights.ndim != 1:
             raise ShapeError(f"{self._label}: time_weights must have shape (T,), got {self._time_weights.shape}.")
+        if made.per_sequence and (loss_steps is not None or time_weights is not None):
+            raise ValueError(f"{self._label}: loss_steps and time_weights have no meaning for loss {made.name!r}, a value for whole sequences.")
         self.optimizer, self.loss = optimizers.get(optimizer), made
         self._norm_tracker = _make_norm_tracker()
         self._compile_arguments = (metrics, weighted_metrics)

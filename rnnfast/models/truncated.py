@@ -58,6 +58,8 @@ class Windows:
     def __init__(self, steps: Steps, truncate: tuple[int, int], x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any) -> None:
         self.steps, runner = steps, steps.runner
         check_model(runner)
+        if steps.loss.per_sequence:
+            raise ValueError(f"{runner.owner}: truncate needs a loss of every step, got {steps.loss.name!r}, a value for whole sequences.")
         self.x = runner.check_inputs(x)[0]
         self.batch, self.time = self.x.shape[:2]
         (valid,) = runner.check_masks([self.x], mask, None)
