@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rnnfast.builders._stack import recurrent_stack, sequence_input
-from rnnfast.layers import Dense, Input, RepeatVector
+from rnnfast.errors import suggest
+from rnnfast.layers import Dense, Input, RepeatVector, Subtract
+from rnnfast.models.model import Model
 from rnnfast.models.sequential import Sequential
 
 
@@ -71,10 +73,10 @@ def many_to_many(
 
 
 def one_to_many(
-    features: int, outputs: int, steps: int, *, activation: Any = None,
+    features: int, outputs: int, steps: int, *, vector: str = "input", activation: Any = None,
     cell: str = "lstm", units: int | Sequence[int] = 32, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0,
-) -> Sequential:  # fmt: skip
-    """One vector becomes a sequence of fixed length: the recurrent layers see the vector again at every step.
+) -> Sequential | Model:  # fmt: skip
+    """One vector becomes a sequence of fixed length.
 
     Parameters
     ----------
@@ -82,6 +84,9 @@ def one_to_many(
         Size of the vector that comes in, [B, features].
     outputs, steps : int
         The output is [B, steps, outputs].
+    vector : {"input", "state"}
+        What the vector is to the recurrent layers: their input, the same at every step; or, through a Dense layer for each state, what they start from,
+        after which nothing comes in any more.
     activation, cell, units, layers, bidirectional, dropout
         As of :func:`many_to_one`.
 
@@ -91,9 +96,15 @@ def one_to_many(
     >>> one_to_many(features=3, outputs=2, steps=6).predict_on_batch(np.zeros((4, 3), np.float32)).shape
     (4, 6, 2)
     """
-    return Sequential([
-        Input((features,)),
-        RepeatVector(steps),
-        *recurrent_stack(cell, units, layers, bidirectional, dropout, return_sequences=True),
-        Dense(outputs, activation=activation),
-    ])  # fmt: skip
+    stack = recurrent_stack(cell, units, layers, bidirectional, dropout, return_sequences=True)
+    head = Dense(outputs, activation=activation)
+    if vector == "input":
+        return Sequential([Input((features,)), RepeatVector(steps), *stack, head])
+    if vector != "state":
+        raise ValueError(f"one_to_many: unknown vector {vector!r}. {suggest(vector, ['input', 'state'])}")
+    x = Input((features,))
+    y = RepeatVector(steps)(Subtract()([x, x]))  # zeros
+    for layer in stack:
+        sources: list[Any] = [one for one in layer.sublayers() or [layer] for _ in range(getattr(one, "states", 0))]
+        y = layer(y, initial_state=[Dense(one.units, activation="tanh")(x) for one in sources] or None)
+    return Model(x, head(y))
