@@ -6,6 +6,7 @@ import pytest
 from rnnfast import NotBuiltError, ShapeError, data
 from rnnfast.data import Drift, LeastSquares, Mean, Naive, SeasonalNaive, baselines, mae, mase, rmse, smape
 from rnnfast.datasets import air_passengers
+from rnnfast.examples.forecasting import sines
 
 # Quarterly Australian beer production, 1992 to 2010 (megalitres), Australian Bureau of Statistics 8301.0.55.001.
 BEER = np.array(
@@ -29,6 +30,16 @@ def test_beer_production(baseline):
     forecast = baseline.fit(train).predict(train, len(test))
     found = rmse(test, forecast), mae(test, forecast), mase(test, forecast, train, season=4)
     assert tuple(float(f"{value:.3g}") for value in found) == PUBLISHED[baseline]
+
+
+@pytest.mark.parametrize("steps, naive", [(51, "0.0202"), (60, "0.2570")])
+def test_noisy_sines(steps, naive):
+    """Of A. Géron's "Hands-on machine learning", 2nd edition, chapter 15; least squares must do better."""
+    series = sines(10_000, steps)
+    train, valid, horizon = series[:7000], series[7000:9000], steps - 50
+    errors = [float(np.square(each.fit(train).predict(valid[:, :50], horizon) - valid[:, 50:]).mean()) for each in (Naive(), LeastSquares(50, horizon))]
+    assert f"{errors[0]:.4f}" == naive
+    assert errors[1] < errors[0] / 5
 
 
 def test_published_examples_of_smape_and_mase():
@@ -108,12 +119,14 @@ def test_backtest_takes_a_function():
     result = data.backtest(lambda history, horizon: [history[-1]] * horizon, [1, 2, 4, 8], horizon=1, start=2)
     assert result.forecasts.tolist() == [[2], [4]]
     assert result.scores()["MAE"] == 3
+    assert data.backtest(lambda history, horizon: [0, history[-1]], [1, 2, 5, 8], horizon=2, start=1).rmse_by_step().tolist() == pytest.approx([14.5**0.5, 26**0.5])
 
 
 def test_compare_prints_every_baseline_beside_the_model():
     lines = []
     series = air_passengers()[1]
-    scores = data.compare({"model": SeasonalNaive(12)}, series, horizon=6, lags=13, season=12, start=96, stride=6, print_fn=lines.append)
+    results = data.compare({"model": SeasonalNaive(12)}, series, horizon=6, lags=13, season=12, start=96, stride=6, print_fn=lines.append)
+    scores = {name: result.scores(season=12) for name, result in results.items()}
     assert list(scores) == ["model", "naive", "seasonal naive", "drift", "mean", "least squares"]
     assert scores["model"] == scores["seasonal naive"]
     assert scores["least squares"]["MASE"] < scores["seasonal naive"]["MASE"] < scores["naive"]["MASE"]

@@ -12,7 +12,17 @@ from rnnfast.examples._run import main
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
 
 # name: {score that run(quick=True) returns: (comparison, bound)}
-EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {}
+EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
+    "forecasting": {
+        "sines naive mse": ("<", 0.25705),
+        "sines direct mse": ("<", 0.012),
+        "sines seq2seq mse": ("<", 0.0155),
+        "sines recursive / direct": (">", 1),
+        "airline recursive rmse": ("<", 30),
+        "airline direct rmse": ("<", 30),
+        "airline seq2seq rmse": ("<", 30),
+    },
+}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -30,6 +30,11 @@ class Backtest(NamedTuple):
         """MAE, RMSE, sMAPE and MASE over all origins and steps; MASE is NaN where it is not defined."""
         return _scores(self.targets, self.forecasts, self.train, season)
 
+    def rmse_by_step(self) -> np.ndarray:
+        """Root of the mean squared error of each step ahead (H,)."""
+        root: np.ndarray = np.sqrt(np.square(self.targets - self.forecasts).mean(axis=0))
+        return root
+
 
 def backtest(
     model: Any,
@@ -148,7 +153,7 @@ def compare(
     season: int | None = None,
     print_fn: Callable[[str], None] = print,
     **arguments: Any,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Backtest]:
     """Backtest models and print their scores with those of all baselines under them, from the same origins.
 
     Parameters
@@ -166,12 +171,13 @@ def compare(
 
     Returns
     -------
-    dict
-        As :func:`score_table` returns them.
+    dict of str to Backtest
+        The models', then the baselines'.
     """
     rivals = {baseline.name: baseline for baseline in baselines(horizon, lags, season)}
     results = {name: model if isinstance(model, Backtest) else backtest(model, series, horizon, **arguments) for name, model in {**models, **rivals}.items()}
     first, *others = results.values()
     if any(not np.array_equal(other.origins, first.origins) for other in others):
         raise ValueError("compare: all backtests must have the same origins. Give start, stride and window as those of the finished ones.")
-    return score_table(first.targets, {name: result.forecasts for name, result in results.items()}, first.train, season or 1, print_fn)
+    score_table(first.targets, {name: result.forecasts for name, result in results.items()}, first.train, season or 1, print_fn)
+    return results
