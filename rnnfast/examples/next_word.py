@@ -15,7 +15,7 @@ from rnnfast.examples import _source
 from rnnfast.examples._ngrams import kneser_ney, witten_bell
 from rnnfast.examples._run import main
 
-SEED, STEPS, BATCH = 0, 25, 16
+SEED, STEPS = 0, 20
 
 
 def run(quick: bool = False) -> dict[str, float]:
@@ -25,13 +25,13 @@ def run(quick: bool = False) -> dict[str, float]:
     vocabulary = Vocabulary("word", max_size=500 if quick else 2_000).fit(train)
     tokens, unseen = vocabulary.encode(train), vocabulary.encode(held_out)
 
-    epochs, units = (2, 64) if quick else (3, 160)
-    model = language_model(vocabulary, cell="gru", units=units, embedding=units // 2, dropout=0.0 if quick else 0.3, stateful=True)
-    x, y = token_streams(tokens, STEPS, BATCH)
-    steps = epochs * len(x) // BATCH
-    rate = rnnfast.schedules.CosineDecay(0.0, steps - 50, warmup_target=0.008 if quick else 0.004, warmup_steps=50)
+    epochs, units, batch = (2, 64, 8) if quick else (3, 160, 16)
+    model = language_model(vocabulary, cell="gru", units=units, embedding=64, dropout=0.0 if quick else 0.3, stateful=True)
+    x, y = token_streams(tokens, STEPS, batch)
+    steps = epochs * len(x) // batch
+    rate = rnnfast.schedules.CosineDecay(0.0, steps - 50, warmup_target=0.015 if quick else 0.005, warmup_steps=50)
     model.compile(rnnfast.optimizers.Adam(rate, global_clipnorm=1.0), "sparse_categorical_crossentropy")
-    model.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0 if quick else 1)
+    model.fit(x, y, batch_size=batch, epochs=epochs, shuffle=False, verbose=0 if quick else 1)
 
     scores = {"gru": model.perplexity(held_out), "bigram": float(np.exp(-np.log(kneser_ney(tokens, unseen, len(vocabulary))).mean()))}
     scores["unigram"] = float(np.exp(-np.log(witten_bell(tokens, unseen, len(vocabulary), 0)).mean()))
