@@ -14,7 +14,7 @@ COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator
 
 # name: {score that run(quick=True) returns: (comparison, bound)}
 EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
-<<<<<<< HEAD
+    "char_rnn": {"gain": (">", 0.0)},
     "forecasting": {
         "sines naive mse": ("<", 0.25705),
         "sines direct mse": ("<", 0.012),
@@ -24,16 +24,12 @@ EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
         "airline direct rmse": ("<", 30),
         "airline seq2seq rmse": ("<", 30),
     },
-}
-=======
-    "char_rnn": {"gain": (">", 0.0)},
     "image_rows": {"rows": (">", 0.93), "repeated": (">", 0.95)},
     "next_word": {"ratio": ("<", 1.0)},
     "sentiment": {"accuracy": (">", 0.97), "bag_of_words": ("<", 0.85)},
     "tagging": {"f1": (">", 0.98), "baseline_f1": ("<", 0.85)},
 }
 PEERS = {"image_rows": "sklearn"}
->>>>>>> 3805654 (Check the counting baselines of the text examples against their formulae)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and so do the docstrings' examples."""
+"""The README's code runs as it stands, and so do the pages' and the docstrings' examples."""
 
 import doctest
 import importlib
@@ -14,6 +14,13 @@ MODULES = [m.name for m in pkgutil.walk_packages(rnnfast.__path__, "rnnfast.") i
 
 def test_readme():
     results = doctest.testfile(str(Path(__file__).parent.parent / "README.md"), module_relative=False)
+    assert results.attempted > 8
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("page", ["data", "forecasting"])
+def test_pages(page):
+    results = doctest.testfile(str(Path(__file__).parent.parent / "docs" / f"{page}.md"), module_relative=False)
     assert results.attempted > 8
     assert results.failed == 0
 
