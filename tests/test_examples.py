@@ -47,14 +47,24 @@ def test_every_example_is_in_the_table():
     assert {module.name for module in pkgutil.iter_modules(examples.__path__) if not module.name.startswith("_")} == set(EXAMPLES)
 
 
-@pytest.mark.parametrize("arguments", [[], ["--quick"]])
-def test_command_line_passes_quick_on(arguments):
+@pytest.mark.parametrize("arguments, expected", [([], (False, None)), (["--quick"], (True, None)), (["--plot", "a.png"], (False, "a.png"))])
+def test_command_line(arguments, expected):
     calls = []
 
-    def run(quick=False):
-        calls.append(quick)
+    def run(quick=False, plot=None):
+        calls.append((quick, plot))
         return {}
 
     run.__module__ = main.__module__
     main(run, arguments)
-    assert calls == [bool(arguments)]
+    assert calls == [expected]
+
+
+def test_command_line_without_a_picture():
+    def run(quick=False):
+        return {}
+
+    run.__module__ = main.__module__
+    main(run, ["--quick"])
+    with pytest.raises(SystemExit):
+        main(run, ["--plot", "a.png"])

@@ -1,5 +1,7 @@
 """Forecasters: what the network is given, what comes back on the series' scale, alone, in batches, saved, streamed and backtested."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,14 @@ def test_only_the_end_of_a_history_counts_and_batches_are_rows(strategy, series)
     both = model.predict(np.stack([series, series[::-1]]))
     np.testing.assert_array_equal(both[0], long)
     np.testing.assert_array_equal(both[1], model.predict(series[::-1]))
+    assert model.predict(np.empty((0, 80))).shape == (0, 3)
+
+
+def test_many_histories_are_forecast_some_at_a_time(series, monkeypatch, rng):
+    model, histories = trained("recursive", series), rng.standard_normal((7, 9))
+    whole = model.predict(histories)
+    monkeypatch.setattr(sys.modules[Forecaster.__module__], "AT_ONCE", 3)
+    np.testing.assert_array_equal(model.predict(histories), whole)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -21,6 +21,7 @@ from rnnfast.optimizers import Adam
 __all__ = ["Forecaster", "forecaster"]
 
 STRATEGIES = ("recursive", "direct", "seq2seq")
+AT_ONCE = 1024
 
 
 def forecaster(
@@ -198,10 +199,15 @@ class Forecaster(Sequential):
             if found:
                 row = np.concatenate([found[-1], upcoming[:, len(found) - 1]], axis=-1)
                 x = np.concatenate([x, row[:, None]], axis=1)
-            y = super().predict(x.astype(self.runner().dtype), batch_size=1024, verbose=0)
-            found.append(y.reshape(len(x), -1).astype(np.float64))
+            found.append(self._run(x))
         forecast = self.pipeline.restore(np.concatenate(found, axis=1)[:, :steps], given.values)
         return forecast[0] if single else forecast
+
+    def _run(self, x: np.ndarray) -> np.ndarray:
+        """The network's outputs [B, ahead], float64, of inputs [B, T, F]: some at a time, so that many histories take no more memory than these."""
+        x = x.astype(self.runner().dtype)
+        parts = [self.predict_on_batch(x[first : first + AT_ONCE]) for first in range(0, max(1, len(x)), AT_ONCE)]
+        return np.concatenate(parts).reshape(len(x), self.pipeline.ahead).astype(np.float64)
 
     def _steps_ahead(self, horizon: int | None) -> int:
         steps = self.horizon if horizon is None else count(self.pipeline.owner, "horizon", horizon)

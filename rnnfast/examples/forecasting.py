@@ -9,6 +9,7 @@ A recurrent network reads a window of a series. What follows can be had in three
 Two tasks show them. In the first, 10 000 series of two sines with noise (A. Géron, "Hands-on machine learning", 2nd edition, chapter 15), the next 10 of 60 values are to be
 forecast; the naive forecast, the last value again, has a mean squared error of 0.2570 there. In the second, the airline passengers of Box and Jenkins, each strategy forecasts 12 months
 from every month after the first nine years, and is fitted on those nine years alone; the networks see changes from a year before. Beside each score stand the forecasts that need no network.
+With ``--plot FILE`` the forecasts of the last year are drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import rnnfast
-from rnnfast import data, datasets
+from rnnfast import data, datasets, diagnostics
 from rnnfast.builders import forecaster
 from rnnfast.examples._run import main
 
@@ -63,8 +64,8 @@ def run_sines(quick: bool) -> dict[str, float]:
     return scores | {"sines recursive / direct": scores["sines recursive mse"] / scores["sines direct mse"]}
 
 
-def run_airline(quick: bool) -> dict[str, float]:
-    """RMSE of the last three years' forecasts, from every month 1 to 12 months ahead, in thousands of passengers."""
+def run_airline(quick: bool, plot: str | None) -> dict[str, float]:
+    """RMSE of the last three years' forecasts, from every month 1 to 12 months ahead, in thousands of passengers; draw those of the last year."""
     _, passengers = datasets.air_passengers()
     origins: Any = {"start": 108, "stride": 4 if quick else 1}
     models = {}
@@ -75,12 +76,16 @@ def run_airline(quick: bool) -> dict[str, float]:
     print("\nAirline passengers, 1 to 12 months ahead: errors in thousands, sMAPE in percent, MASE 1 where the seasonal naive forecast was in the training part")
     results = data.compare(models, passengers, horizon=12, lags=13, season=12, **origins)
     by_step("Airline passengers: root mean squared error of each month ahead, in thousands", {name: result.rmse_by_step() for name, result in results.items()})
+    if plot is not None:
+        start, shown = results["direct"].origins[-1], (*STRATEGIES, "seasonal naive")
+        year = {name: results[name].forecasts[-1] for name in shown}
+        diagnostics.plot_forecast(passengers[start - 48 : start], year, passengers[start:], "Airline passengers (thousands)", plot)
     return {f"airline {name} rmse": result.scores()["RMSE"] for name, result in results.items()}
 
 
-def run(quick: bool = False) -> dict[str, float]:
-    """Print and return the scores of both tasks."""
-    return run_sines(quick) | run_airline(quick)
+def run(quick: bool = False, plot: str | None = None) -> dict[str, float]:
+    """Print and return the scores of both tasks; draw the last year's forecasts to a file."""
+    return run_sines(quick) | run_airline(quick, plot)
 
 
 if __name__ == "__main__":
