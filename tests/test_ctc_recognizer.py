@@ -37,7 +37,7 @@ def test_learns_to_transcribe(trained):
 
 
 def test_alphabet_and_loss_are_in_the_file(trained, tmp_path):
-    model, x, lengths, texts = trained
+    model, x, lengths, _ = trained
     model.save(tmp_path / "m.rnnf")
     again = rnnfast.load(tmp_path / "m.rnnf")
     assert type(again) is CTCRecognizer

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast.builders._stack import recurrent_stack
-from rnnfast.decoding import ctc_beam_search, ctc_greedy
+from rnnfast.decoding import Scorer, ctc_beam_search, ctc_greedy
 from rnnfast.layers import Dense, Input
 from rnnfast.losses import CTC
 from rnnfast.models.files import register_model
@@ -74,8 +74,12 @@ class CTCRecognizer(Sequential):
         logits = self.predict(x, lengths=lengths, batch_size=batch_size, verbose=0)
         if beam_width is None:
             return [self._text(path.labels) for path in ctc_greedy(logits, lengths)]
-        gains = scorer and (lambda prefix: np.concatenate([[0.0], scorer(self._text(prefix))]))
+        gains = None if scorer is None else self._gains(scorer)
         return [self._text(paths[0].labels) for paths in ctc_beam_search(logits, lengths, beam_width=beam_width, scorer=gains)]
+
+    def _gains(self, scorer: Callable[[str], Any]) -> Scorer:
+        """A scorer of texts as one of labels, of which the blank gains nothing."""
+        return lambda prefix: np.concatenate([[0.0], scorer(self._text(prefix))])
 
     def _text(self, labels: Sequence[int]) -> str:
         return "".join(self.alphabet[label - 1] for label in labels)

@@ -50,6 +50,10 @@ class Loss:
         """Return the engine's name of the loss and its parameters."""
         return self.kind, ()
 
+    def numbers(self, classes: int) -> dict[str, Any]:
+        """Return what the engine's op of a loss of whole sequences needs to know, for predictions of so many classes."""
+        raise NotImplementedError
+
     def call(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return a value for each sample or step, shape ``y_pred.shape[:-1]``, of targets that `prepare` returned."""
         raise NotImplementedError
