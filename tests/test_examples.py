@@ -24,9 +24,11 @@ EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
         "airline direct rmse": ("<", 30),
         "airline seq2seq rmse": ("<", 30),
     },
+    "char_rnn": {"gain": (">", 0.0)},
     "image_rows": {"rows": (">", 0.93), "repeated": (">", 0.95)},
     "next_word": {"ratio": ("<", 1.0)},
     "sentiment": {"accuracy": (">", 0.97), "bag_of_words": ("<", 0.85)},
+    "transcription": {"cer_beam": ("<", 0.15), "beam_minus_greedy": ("<=", 0.002), "cer_detector": (">", 0.2)},
     "tagging": {"f1": (">", 0.98), "baseline_f1": ("<", 0.85)},
 }
 PEERS = {"image_rows": "sklearn"}
