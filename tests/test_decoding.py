@@ -1,104 +1,101 @@
-"""Decoding finds what it should on a table of probabilities: greedy, drawn, and a beam that an exhaustive search agrees with."""
-
-import itertools
+"""CTC decoding against the enumeration of all alignments; how the beam and the scorer behave; bad input."""
 
 import numpy as np
 import pytest
 
-from rnnfast.builders._decoding import Limits, beam_search, length_penalty, one_by_one
+from rnnfast.decoding import ctc_beam_search, ctc_greedy
+from rnnfast.errors import ShapeError
+from tests.reference import ctc
 
-START, END, SIZE = 4, 5, 6  # tokens 0 to 3 may be written
-
-
-def chain(rng, rows):
-    """A step whose log-probabilities depend on the token before alone, another table for each sequence; the state counts the steps."""
-    tables = rng.dirichlet(np.full(SIZE - 1, 0.7), size=(rows, SIZE))
-    scores = np.full((rows, SIZE, SIZE), -np.inf)
-    scores[:, :, [0, 1, 2, 3, END]] = np.log(tables)
-
-    def step(tokens, states):
-        which, count = states
-        return scores[which, tokens], [which, count + 1], np.stack([which, count, tokens], -1).astype(float)
-
-    return scores, step
+RNG = np.random.default_rng(11)
 
 
-def states(rows, beam=1):
-    return [np.repeat(np.arange(rows), beam), np.zeros(rows * beam, int)]
+@pytest.mark.parametrize("seed", range(20))
+def test_a_wide_beam_is_exact(seed):
+    rng = np.random.default_rng(seed)
+    T, C = int(rng.integers(1, 7)), int(rng.integers(2, 4))
+    blank = int(rng.integers(-C, C))
+    logits = 2 * rng.normal(size=(T, C))
+    known = ctc.all_labels(ctc.log_softmax(logits), blank % C)
+    expected = sorted(known.values(), reverse=True)[:3]
+    [found] = ctc_beam_search(logits[None], beam_width=1000, top_paths=3, blank=blank)
+    np.testing.assert_allclose([path.log_probability for path in found], expected, rtol=1e-12)
+    np.testing.assert_allclose([known[tuple(path.labels)] for path in found], expected, rtol=1e-12)
 
 
-def exhaustive(scores, longest, alpha):
-    """The best ended sequence of up to `longest` tokens, end included."""
-    best = (-np.inf, ())
-    for n in range(longest):
-        for tokens in itertools.product(range(4), repeat=n):
-            path = [START, *tokens, END]
-            total = sum(scores[a, b] for a, b in itertools.pairwise(path))
-            best = max(best, (total / length_penalty(n + 1, alpha), tokens))
-    return best[1]
+def test_the_best_path_is_the_best_alignment():
+    steps = np.eye(4)[[1, 1, 0, 1, 2, 2, 0, 3]] * 5
+    [path] = ctc_greedy(steps[None])
+    assert path.labels == [1, 1, 2, 3]
+    assert path.log_probability == pytest.approx(ctc.log_softmax(steps).max(-1).sum())
+    assert ctc_greedy(steps[None], blank=-1)[0].labels == [1, 0, 1, 2, 0]
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
-def test_a_wide_beam_finds_the_best(alpha, rng):
-    scores, step = chain(rng, 5)
-    found = beam_search(step, states(5, 300), 5, 300, Limits(START, END, 5), alpha)
-    for one, table in zip(found, scores, strict=True):
-        assert tuple(one.tokens) == exhaustive(table, 5, alpha)
-        path = [START, *one.tokens, END]
-        assert one.log_probability == pytest.approx(sum(table[a, b] for a, b in itertools.pairwise(path)))
+def test_a_beam_is_not_worse_than_greedy_on_average():
+    logits = 1.5 * RNG.normal(size=(60, 6, 3))
+    gains = []
+    for steps, greedy, [beam] in zip(logits, ctc_greedy(logits), ctc_beam_search(logits, beam_width=3), strict=True):
+        known = ctc.all_labels(ctc.log_softmax(steps), 0)
+        assert beam.log_probability <= known[tuple(beam.labels)] + 1e-12
+        gains.append(known[tuple(beam.labels)] - known[tuple(greedy.labels)])
+    assert np.mean(gains) > 0.01
 
 
-def test_a_wider_beam_is_not_worse_without_penalty(rng):
-    _, step = chain(rng, 20)
-    found = [[one.log_probability for one in beam_search(step, states(20, width), 20, width, Limits(START, END, 12), 0.0)] for width in (2, 60)]
-    assert all(wide >= narrow - 1e-12 for narrow, wide in zip(*found, strict=True))
+def test_probabilities_lengths_and_masks():
+    logits = RNG.normal(size=(4, 9, 5))
+    p = np.exp(ctc.log_softmax(logits))
+    lengths = np.array([9, 4, 0, 6])
+    mask = np.arange(9) < lengths[:, None]
+    for decode in (ctc_greedy, lambda *a, **k: [paths[0] for paths in ctc_beam_search(*a, beam_width=4, **k)]):
+        cut = [decode(row[None, :n])[0] for row, n in zip(logits, lengths, strict=True)]
+        noisy = np.where(mask[..., None], logits, np.nan)
+        assert decode(noisy, lengths) == decode(noisy, mask) == cut
+        assert cut[2] == ([], 0.0)
+        same = decode(p, lengths, from_logits=False)
+        assert [path.labels for path in same] == [path.labels for path in cut]
+        np.testing.assert_allclose([path.log_probability for path in same], [path.log_probability for path in cut], rtol=1e-9)
 
 
-def test_greedy_takes_the_likeliest_and_stops_when_all_have_ended(rng):
-    scores, step = chain(rng, 8)
-    steps = []
+def test_a_scorer_is_asked_for_prefixes_and_added_once_a_label():
+    logits = RNG.normal(size=(1, 6, 3))
+    asked = set()
 
-    def counted(tokens, now):
-        steps.append(len(tokens))
-        return step(tokens, now)
+    def scorer(prefix):
+        asked.add(prefix)
+        return np.array([0.0, -0.5, 0.25 * len(prefix)])
 
-    found = one_by_one(counted, states(8), 8, Limits(START, END, 50))
-    for i, one in enumerate(found):
-        token, tokens, total = START, [], 0.0
-        while len(tokens) < 50:
-            total += scores[i, token].max()
-            token = int(scores[i, token].argmax())
-            if token == END:
-                break
-            tokens.append(token)
-        assert one.tokens == tokens and one.log_probability == pytest.approx(total)
-        assert one.attention.shape == (len(tokens), 3) and (one.attention[:, 0] == i).all()
-    assert len(steps) == min(50, 1 + max(len(one.tokens) for one in found))
+    known = ctc.all_labels(ctc.log_softmax(logits[0]), 0)
+    gain = lambda labels: sum(scorer(labels[:i])[label] for i, label in enumerate(labels))
+    best = max(known, key=lambda labels: known[labels] + gain(labels))
+    [[path]] = ctc_beam_search(logits, beam_width=500, scorer=scorer)
+    assert tuple(path.labels) == best
+    assert path.log_probability == pytest.approx(known[best] + gain(best), rel=1e-12)
+    assert () in asked
 
 
-def test_attention_follows_the_hypothesis(rng):
-    _, step = chain(rng, 3)
-    for i, one in enumerate(beam_search(step, states(3, 4), 3, 4, Limits(START, END, 8), 0.6)):
-        assert (one.attention[:, 0] == i).all() and one.attention[:, 1].tolist() == list(range(len(one.tokens)))
-        assert one.attention[:, 2].tolist() == [START, *one.tokens][: len(one.tokens)]  # what was read at each step
+def test_ties_and_impossible_classes_have_one_result():
+    flat = np.zeros((1, 4, 3))
+    assert ctc_beam_search(flat, beam_width=5, top_paths=5) == ctc_beam_search(flat, beam_width=5, top_paths=5)
+    flat[..., 1] = -np.inf
+    assert all(1 not in path.labels for path in ctc_beam_search(flat, beam_width=50, top_paths=9)[0])
 
 
-def test_draws_follow_the_probabilities(rng):
-    scores, _ = chain(rng, 1)
-    rows = 4000
-
-    def same(tokens, now):
-        return np.repeat(scores[0][None], len(tokens), 0)[np.arange(len(tokens)), tokens], now, np.zeros((len(tokens), 0))
-
-    found = one_by_one(same, [np.zeros(rows)], rows, Limits(START, END, 1), 1.0, rng)
-    shares = [sum(one.tokens == [token] for one in found) / rows for token in range(4)]
-    assert np.abs(np.array(shares) - np.exp(scores[0, START, :4])).max() < 0.03
-
-
-def test_no_rows_and_no_tokens():
-    def never(tokens, now):
-        raise AssertionError("a step of nothing")
-
-    assert one_by_one(never, [], 0, Limits(START, END, 5)) == []
-    with pytest.raises(ValueError, match="beam must be an integer > 0, got 0"):
-        beam_search(never, [], 2, 0, Limits(START, END, 5), 0.0)
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: ctc_beam_search(x, beam_width=0), ValueError, "beam_width must be a positive integer, got 0"),
+        (lambda x: ctc_beam_search(x, beam_width=2.0), ValueError, "beam_width must be a positive integer, got 2.0"),
+        (lambda x: ctc_beam_search(x, top_paths=-1), ValueError, "top_paths must be a positive integer"),
+        (lambda x: ctc_beam_search(x, beam_width=2, top_paths=3), ValueError, "top_paths must be at most beam_width, 2, got 3"),
+        (lambda x: ctc_beam_search(x, blank=3), ValueError, r"ctc_beam_search: blank must be in \[-3, 3\)"),
+        (lambda x: ctc_greedy(x, blank=-4), ValueError, r"ctc_greedy: blank must be in \[-3, 3\), the classes, got -4"),
+        (lambda x: ctc_greedy(x[0]), ShapeError, r"y_pred must have shape \(B, T, classes\), got \(5, 3\)"),
+        (lambda x: ctc_greedy(x, [6, 1]), ValueError, r"lengths must be in \[0, 5\], got 1 to 6"),
+        (lambda x: ctc_greedy(x, [1]), ShapeError, r"lengths must be integers of shape \(2,\) or a mask"),
+        (lambda x: ctc_greedy(x * np.nan), ValueError, "must hold numbers, got NaN"),
+        (lambda x: ctc_beam_search(x, scorer=lambda prefix: [0.0]), ShapeError, r"scorer must return an array of shape \(3,\), got \(1,\)"),
+    ],
+)
+def test_bad_arguments_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call(np.zeros((2, 5, 3)))

@@ -14,6 +14,7 @@ COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator
 
 # name: {score that run(quick=True) returns: (comparison, bound)}
 EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
+    "captions": {"captioner": (">", 0.9), "most frequent name": ("<", 0.2)},
     "char_rnn": {"gain": (">", 0.0)},
     "forecasting": {
         "sines naive mse": ("<", 0.25705),
@@ -26,12 +27,15 @@ EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
     },
     "char_rnn": {"gain": (">", 0.0)},
     "image_rows": {"rows": (">", 0.93), "repeated": (">", 0.95)},
+    "melody": {"in the scale": (">", 0.97), "end on the tonic": (">", 0.8), "blind in the scale": ("<", 0.8)},
     "next_word": {"ratio": ("<", 1.0)},
     "sentiment": {"accuracy": (">", 0.97), "bag_of_words": ("<", 0.85)},
     "transcription": {"cer_beam": ("<", 0.15), "beam_minus_greedy": ("<=", 0.002), "cer_detector": (">", 0.2)},
     "tagging": {"f1": (">", 0.98), "baseline_f1": ("<", 0.85)},
+    "translation": {"attention": (">", 0.93), "without attention": ("<", 0.6), "nearest string": ("<", 0.1)},
 }
 PEERS = {"image_rows": "sklearn"}
+PEERS = {"captions": "sklearn", "image_rows": "sklearn"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -52,7 +52,7 @@ def one_by_one(step: Step, states: list[np.ndarray], rows: int, limits: Limits, 
         total += np.where(going, scores[np.arange(rows), tokens], 0.0)
         seen.append(attention)
         going &= tokens != limits.end
-        for i in np.flatnonzero(going):
+        for i in np.flatnonzero(going).tolist():
             written[i].tokens.append(int(tokens[i]))
     history = np.stack(seen, 1) if seen else np.zeros((rows, 0, 0))
     for i, one in enumerate(written):
@@ -94,9 +94,9 @@ class _Beam:
         for i, places in enumerate(likeliest):
             found = 0
             for rank, place in enumerate(places):
-                row, token, score = i * width + place // size, place % size, total[i, place]
+                row, token, score = i * width + int(place) // size, int(place) % size, float(total[i, place])
                 if token == self.limits.end and rank < width and np.isfinite(score):
-                    self._end(i, row, float(score))
+                    self._end(i, row, score)
                 elif token != self.limits.end and found < width:
                     parents[i, found], new[i, found], kept[i, found] = row, token, score
                     found += 1

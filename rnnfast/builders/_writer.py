@@ -144,16 +144,16 @@ class Writer(Model):
         texts = isinstance(y, list | tuple) and len(y) > 0 and isinstance(y[0], str)
         return self.prepare(x, y) if texts else (x, y)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1, *, validation_data: Any = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """As of any model; y may be a list of texts, and x then is what :meth:`prepare` takes. So may validation_data."""
         x, y = self._prepared(x, y)
         if isinstance(validation_data, tuple) and len(validation_data) == 2:
             validation_data = self._prepared(*validation_data)
-        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+        return super().fit(x, y, batch_size, epochs, validation_data=validation_data, **kwargs)
 
-    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """As of any model; y may be a list of texts."""
-        return super().evaluate(*self._prepared(x, y), *args, **kwargs)
+        return super().evaluate(*self._prepared(x, y), batch_size, **kwargs)
 
     def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, np.ndarray | None]:
         if self.teacher_forcing < 1:
