@@ -34,7 +34,7 @@ def test_values_scores_and_gradients(name, own_key, masked, causal, rng, dtype):
     weights = [rng.standard_normal(w.shape) for w in own.weights]
     own.set_weights(weights)
     with keras_floatx(dtype) as keras:
-        theirs = getattr(keras.layers, kind)(**options)
+        theirs = getattr(keras.layers, kind)(dtype=dtype, **options)
         tensors = [torch.tensor(x, requires_grad=True) for x in xs]
         theirs.build([tuple(x.shape) for x in xs])
         theirs.set_weights([w.astype(dtype) for w in weights])

@@ -76,7 +76,7 @@ class EncoderDecoder(Writer):
         return [self.prepare_sources(x) if self.source is not None else np.asarray(x), reads], says
 
     def translate(
-        self, source: Any, *, lengths: Any = None, beam: int = 1, length_penalty: float = 0.6, max_length: int | None = None, batch_size: int = 64,
+        self, source: Any, *, lengths: Any = None, beam: int = 1, length_penalty: float = 0.6, max_length: int = 100, batch_size: int = 64,
         return_attention: bool = False,
     ) -> Any:  # fmt: skip
         """Write the target of each source.
@@ -91,8 +91,8 @@ class EncoderDecoder(Writer):
             1 takes the likeliest token each time; more keeps so many hypotheses.
         length_penalty : float
             With a beam: a hypothesis' log-probability is divided by ((5 + length) / 6) ** length_penalty (Wu et al. 2016).
-        max_length : int, optional
-            At most so many tokens; twice the source's steps and ten more when None.
+        max_length : int
+            At most so many tokens.
         batch_size : int
             Sources that are decoded at once; a batch ends when all its sequences have.
         return_attention : bool
@@ -112,8 +112,7 @@ class EncoderDecoder(Writer):
         found: list[Any] = []
         for first in range(0, len(x), batch_size):
             rows = slice(first, first + batch_size)
-            limit = 2 * x.shape[1] + 10 if max_length is None else max_length
-            found += self._translate(x[rows], None if steps is None else np.asarray(steps)[rows], limit, beam, length_penalty)
+            found += self._translate(x[rows], None if steps is None else np.asarray(steps)[rows], max_length, beam, length_penalty)
         results = [self.target.decode(np.array(one.tokens, np.int64)) for one in found]
         if return_attention:
             results = [(text, one.attention[:, : None if steps is None else steps[i]]) for i, (text, one) in enumerate(zip(results, found, strict=True))]  # type: ignore[misc]

@@ -35,7 +35,7 @@ class Variable:
         self.constraint = roles.get("constraint")
         self.params: Params | None = None
         self.offset = 0
-        self._storage = np.ascontiguousarray(value)
+        self._storage = np.asarray(value, order="C")  # keeps the shape () of a single number
 
     @property
     def shape(self) -> tuple[int, ...]:
