@@ -29,7 +29,7 @@ def run(quick: bool = False) -> dict[str, float]:
     units, batch, steps, epochs = (96, 8, 40, 2) if quick else (192, 16, 50, 1)
     model = language_model(vocabulary, cell="gru", units=units, embedding=32, stateful=True)
     x, y = token_streams(tokens, steps, batch)
-    rate = rnnfast.schedules.CosineDecay(0.0, epochs * len(x) // batch - 50, warmup_target=0.01 if quick else 0.004, warmup_steps=50)
+    rate = rnnfast.schedules.CosineDecay(0.0, epochs * len(x) // batch - 50, warmup_target=0.01 if quick else 0.006, warmup_steps=50)
     model.compile(rnnfast.optimizers.Adam(rate, global_clipnorm=1.0), "sparse_categorical_crossentropy")
     model.fit(x, y, batch_size=batch, epochs=epochs, shuffle=False, verbose=0 if quick else 1)
 

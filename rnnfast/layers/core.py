@@ -290,12 +290,12 @@ class SpatialDropout1D(Dropout):
 
 @register
 class LayerNormalization(Layer):
-    """``y = (x - mean) / sqrt(var + epsilon) * gamma + beta`` over the last axis (Ba, Kiros and Hinton 2016, arXiv 1607.06450).
+    """``y = (x - mean) / sqrt(var + epsilon) * gamma + beta`` over the last axis, or the last ones (Ba, Kiros and Hinton 2016, arXiv 1607.06450).
 
     Parameters
     ----------
-    axis : int, default -1
-        Only the last one.
+    axis : int or tuple of int, default -1
+        The last axes of a step's features: -1, or as many of the last ones as (-2, -1). The time axis cannot be among them.
     epsilon : float, default 1e-3
     center, scale : bool
         Whether there is a beta and a gamma.
@@ -304,7 +304,7 @@ class LayerNormalization(Layer):
     streams = True
 
     def __init__(
-        self, axis: int = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True, beta_initializer: Any = "zeros", gamma_initializer: Any = "ones",
+        self, axis: Any = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True, beta_initializer: Any = "zeros", gamma_initializer: Any = "ones",
         beta_regularizer: Any = None, gamma_regularizer: Any = None, beta_constraint: Any = None, gamma_constraint: Any = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
@@ -316,18 +316,23 @@ class LayerNormalization(Layer):
         self.beta: Variable | None = None
 
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
-        axis = self.axis[0] if isinstance(self.axis, (list, tuple)) and len(self.axis) == 1 else self.axis
-        if axis not in (-1, len(input_shape) - 1):
-            raise ValueError(f"LayerNormalization '{self.name}': axis must be the last one, -1, got {self.axis!r}.")
-        width = input_shape[-1]
-        assert width is not None
+        shape = self._normalized(input_shape)
         if self.scale:
-            self.gamma = self.add_weight((width,), "gamma", self.gamma_initializer, self.gamma_regularizer, self.gamma_constraint)
+            self.gamma = self.add_weight(shape, "gamma", self.gamma_initializer, self.gamma_regularizer, self.gamma_constraint)
         if self.center:
-            self.beta = self.add_weight((width,), "beta", self.beta_initializer, self.beta_regularizer, self.beta_constraint)
+            self.beta = self.add_weight(shape, "beta", self.beta_initializer, self.beta_regularizer, self.beta_constraint)
+
+    def _normalized(self, input_shape: tuple[int | None, ...]) -> tuple[int, ...]:
+        """The sizes of the axes that are normalised together."""
+        rank, given = len(input_shape), list(self.axis) if isinstance(self.axis, (list, tuple)) else [self.axis]
+        axes = sorted(a + rank if a < 0 else a for a in given if isinstance(a, int))
+        shape = input_shape[rank - len(axes) :]
+        if not axes or len(axes) < len(given) or axes != list(range(rank - len(axes), rank)) or axes[0] < min(2, rank - 1) or None in shape:
+            raise ValueError(f"LayerNormalization '{self.name}': axis must be the last of a step's features, as -1 or (-2, -1), got {self.axis!r} for input {input_shape}.")
+        return tuple(n for n in shape if n is not None)
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        return b.normalize(x, self.gamma, self.beta, self.epsilon, x.features[-1])
+        return b.normalize(x, self.gamma, self.beta, self.epsilon, prod(self._normalized(self.input_shape or ())))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"axis": self.axis, "epsilon": self.epsilon, "center": self.center, "scale": self.scale}
