@@ -201,6 +201,10 @@ cdef class Buffer:
     def stride(self):
         return self.view.stride
 
+    @property
+    def step(self):
+        return self.view.step
+
     def point(self, size_t address, int64_t stride, int64_t step=0):
         """Use the memory at `address`; strides in elements, step != 0 only for [batch, time, ...] arrays."""
         self.view.data, self.view.stride, self.view.step = <char *>address, stride, step

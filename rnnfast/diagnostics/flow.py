@@ -164,14 +164,12 @@ def gradient_flow(model: Any, x: Any, y: Any, lengths: Any = None, mask: Any = N
 
 def _layer_flow(trace: Trace) -> LayerFlow:
     norms = np.sqrt(np.square(trace.state_gradients(), dtype=np.float64).sum(axis=-1))
-    rows, time = norms.shape
-    from_end = np.full(norms.shape, np.nan)
-    for row in range(rows):
-        steps = np.flatnonzero(~np.isnan(norms[row])) if np.isnan(norms[row]).any() else np.arange(time)
-        ordered = norms[row, steps] if trace.backwards else norms[row, steps[::-1]]
-        from_end[row, : len(ordered)] = ordered
-    there = ~np.isnan(from_end).all(axis=0)
-    by_distance = np.nanmean(from_end[:, there], axis=0)
+    total, count = np.zeros(norms.shape[1]), np.zeros(norms.shape[1])
+    for row, valid in zip(norms, trace.valid, strict=True):
+        ordered = row[valid] if trace.backwards else row[valid][::-1]
+        total[: len(ordered)] += ordered
+        count[: len(ordered)] += 1
+    by_distance = total[count > 0] / count[count > 0]
     return LayerFlow(trace.name, trace.cell, norms, by_distance, *_judge(by_distance))
 
 

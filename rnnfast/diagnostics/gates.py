@@ -69,16 +69,16 @@ class GateActivity:
         return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw each gate's mean over the units, and the middle half of them, over time; returns the matplotlib Figure."""
+        """Draw each gate's median unit, and the middle half of them, over time; returns the matplotlib Figure."""
         figure = pictures.new_figure(7.5, 0.6 + 2.4 * len(self.layers))
         for axes, layer in zip(figure.subplots(len(self.layers), squeeze=False)[:, 0], self.layers, strict=True):
             for (gate, values), color in zip(layer.values.items(), pictures.COLORS, strict=False):
                 steps = np.flatnonzero(np.isfinite(values[..., 0]).any(axis=0))
-                shown = np.nanmean(values[:, steps], axis=0)
-                axes.plot(steps, shown.mean(axis=1), color=color, label=gate)
-                axes.fill_between(steps, *np.percentile(shown, (25, 75), axis=1), color=color, alpha=0.15, linewidth=0)
+                low, middle, high = np.percentile(np.nanmean(values[:, steps], axis=0), (25, 50, 75), axis=1)
+                axes.plot(steps, middle, color=color, label=gate)
+                axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
             axes.set(title=f"{layer.name} ({layer.cell})", xlabel="step", ylabel="gate")
-            axes.legend(frameon=False, ncols=4, fontsize=8)
+            axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
             pictures.tidy(axes)
         return pictures.finish(figure, path)
 

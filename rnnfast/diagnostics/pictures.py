@@ -184,16 +184,20 @@ def plot_model(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
 
 
 def _places(graph: Any) -> tuple[dict[Any, tuple[int, int]], int]:
-    """(column, row) of each input and node: a row below all that it takes from."""
-    rows: dict[Any, int] = dict.fromkeys(graph.inputs, 0)
-    for node in graph.nodes:
-        rows[node] = 1 + max(rows[s.node or s] for s in [*node.inputs, *node.states])
+    """(column, row) of each input and node: above all that take from it, as low as that allows."""
+    up: dict[Any, int] = {}  # rows from the bottom
+    for node in reversed(graph.nodes):
+        for symbol in [*node.inputs, *node.states]:
+            source = symbol.node or symbol
+            up[source] = max(up.get(source, 0), up.setdefault(node, 0) + 1)
+    depth = max(up.values())
     used: dict[int, int] = {}
     places = {}
-    for one, row in rows.items():
+    for one in [*graph.inputs, *graph.nodes]:
+        row = depth - up[one]
         places[one] = (used.setdefault(row, 0), row)
         used[row] += 1
-    return places, max(rows.values())
+    return places, depth
 
 
 def _label(one: Any) -> tuple[str, str, str]:
@@ -224,5 +228,7 @@ def _box(axes: Any, x: float, y: float, title: str, text: str, color: str) -> No
 
 def _arrow(axes: Any, start: tuple[int, int], end: tuple[int, int], shape: tuple[int | None, ...]) -> None:
     (x0, y0), (x1, y1) = start, end
-    axes.annotate("", (x1, y1 - 0.26), (x0, y0 + 0.26), arrowprops={"arrowstyle": "-|>", "color": "0.35", "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0})
-    axes.text((x0 + x1) / 2 + 0.02, (y0 + y1) / 2, _shape(shape), fontsize=7.5, color="0.25", va="center")
+    bend = "arc3,rad=0.3" if y1 - y0 > 1 else "arc3"  # around the boxes between
+    look = {"arrowstyle": "-|>", "color": "0.35", "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0, "connectionstyle": bend}
+    axes.annotate("", (x1, y1 - 0.26), (x0, y0 + 0.26), arrowprops=look)
+    axes.text((x0 + x1) / 2 + 0.03, y0 + 0.5, _shape(shape), fontsize=7.5, color="0.25", va="center")

@@ -23,7 +23,7 @@ class OpTime:
     op : str
         As `print(model.plan(...))` shows it.
     milliseconds : float
-        Median over the runs.
+        The least of the runs.
     gflops : float
         Floating-point operations a second, 1e9.
     share : float
@@ -50,7 +50,7 @@ class Profile:
     milliseconds : float
         Of the whole, the sum of the ops.
     limit : float
-        GFLOP/s of the fastest product of matrices that NumPy reaches on this machine.
+        GFLOP/s: of NumPy's product of large matrices on this machine, or of the fastest op, if that is more.
     threads : int
     """
 
@@ -86,7 +86,7 @@ def profile(model: Any, x: Any, lengths: Any = None, mask: Any = None, repeats: 
     lengths, mask : optional
         As for `predict`.
     repeats : int
-        Runs, of which each op's median counts; one more warms up.
+        Runs, of which each op's fastest counts; one more warms up.
 
     Returns
     -------
@@ -111,12 +111,14 @@ def profile(model: Any, x: Any, lengths: Any = None, mask: Any = None, repeats: 
     runner.execute(bound, xs, valid, uncut, [], outputs)  # warms up, and points the plan at the arrays
     with bound.program.lock:
         runner.connect(bound, xs, outputs)
-        seconds = np.median([bound.program.run_timed() for _ in range(repeats)], axis=0)
-    plan, limit = bound.builder.plan, machine_limit(runner.dtype)
+        seconds = np.maximum(np.min([bound.program.run_timed() for _ in range(repeats)], axis=0), 1e-9)
+    plan = bound.builder.plan
+    rates = np.array(plan.flops) / seconds / 1e9
+    limit = max(machine_limit(runner.dtype), float(rates.max()))
     ops = []
-    for maker, line, op, flops, taken in zip(plan.makers, plan.lines, plan.ops, plan.flops, seconds, strict=True):
-        rate = flops / taken / 1e9 if taken else 0.0
-        ops.append(OpTime(maker, " ".join(line.split()), 1e3 * float(taken), rate, rate / limit, operand_bytes(op, bound.builder.itemsize) / 1e6))
+    for maker, line, op, taken, rate in zip(plan.makers, plan.lines, plan.ops, seconds, rates, strict=True):
+        moved = operand_bytes(op, bound.builder.itemsize) / 1e6
+        ops.append(OpTime(maker, " ".join(line.split()), 1e3 * float(taken), float(rate), float(rate) / limit, moved))
     return Profile(ops, 1e3 * float(seconds.sum()), limit, bound.program.team_size)
 
 
@@ -126,15 +128,15 @@ def operand_bytes(op: Any, itemsize: int) -> int:
         return sum(operand_bytes(one, itemsize) for one in op.record)
     rows, buffers = op.record
     count = rows.count + rows.pads if rows is not None else 0
-    return sum(itemsize * (b.size if b.size and b.owner is None else count * b.stride) for b in set(buffers.values()))
+    return sum(itemsize * (b.size if b.size and b.owner is None else rows.batch * b.stride if b.step else count * b.stride) for b in set(buffers.values()))
 
 
 @cache
-def machine_limit(dtype: str, size: int = 768) -> float:
+def machine_limit(dtype: str, size: int = 768, repeats: int = 20) -> float:
     """GFLOP/s of NumPy's product of two matrices, the best of some."""
     a, best = np.ones((size, size), dtype), np.inf
     product = a @ a
-    for _ in range(8):
+    for _ in range(repeats):
         start = time.perf_counter()
         np.matmul(a, a, out=product)
         best = min(best, time.perf_counter() - start)

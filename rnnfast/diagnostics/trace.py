@@ -57,6 +57,13 @@ class Trace:
         self.program.read(buffer, run)
         return np.lib.stride_tricks.as_strided(run, (rows, self.units), (buffer.stride * run.itemsize, run.itemsize))
 
+    @property
+    def valid(self) -> np.ndarray:
+        """Which steps exist [B, T]."""
+        found = np.zeros(self.rows.batch * self.rows.time, bool)
+        found[self.rows.source] = True
+        return found.reshape(self.rows.batch, self.rows.time)
+
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """Packed rows as [B, T, width], NaN at masked steps."""
         rows = self.rows
@@ -92,9 +99,9 @@ class Trace:
             return self.unpack(self._rows_of(buffers["y"], rows.count))
         # without a sequence: the state before the step that follows, and the last output
         after = before = self.unpack(self._rows_of(buffers["h_tape"], rows.count))
-        last = self._rows_of(buffers["last"], rows.batch)
+        last, valid = self._rows_of(buffers["last"], rows.batch), self.valid
         for place, row in enumerate(rows.order):
-            steps = np.flatnonzero(~np.isnan(before[row, :, 0]))[:: -1 if self.backwards else 1]
+            steps = np.flatnonzero(valid[row])[:: -1 if self.backwards else 1]
             after[row, steps[:-1]] = before[row, steps[1:]]
             after[row, steps[-1:]] = last[place]
         return after
