@@ -184,19 +184,21 @@ def plot_model(model: Any, path: str | os.PathLike[str] | None = None) -> Any:
 
 
 def _places(graph: Any) -> tuple[dict[Any, tuple[int, int]], int]:
-    """(column, row) of each input and node: above all that take from it, as low as that allows."""
+    """(column, row) of each input and node: above all that take from it, as low as that allows, and in the column of the last of them if it is free."""
     up: dict[Any, int] = {}  # rows from the bottom
     for node in reversed(graph.nodes):
         for symbol in [*node.inputs, *node.states]:
             source = symbol.node or symbol
             up[source] = max(up.get(source, 0), up.setdefault(node, 0) + 1)
     depth = max(up.values())
-    used: dict[int, int] = {}
-    places = {}
-    for one in [*graph.inputs, *graph.nodes]:
-        row = depth - up[one]
-        places[one] = (used.setdefault(row, 0), row)
-        used[row] += 1
+    places: dict[Any, tuple[int, int]] = {}
+    for node in reversed(graph.nodes):
+        wanted = places[node][0] if node in places else 0
+        for one in [node, *(symbol.node or symbol for symbol in [*node.inputs, *node.states])]:
+            place = (wanted, depth - up[one])
+            while one not in places and place in places.values():
+                place = (place[0] + 1, place[1])
+            places.setdefault(one, place)
     return places, depth
 
 
