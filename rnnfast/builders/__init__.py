@@ -5,6 +5,7 @@ All take ``cell=``, ``units=``, ``layers=``, ``bidirectional=`` and ``dropout=``
 
 from rnnfast.builders._stack import recurrent_stack
 from rnnfast.builders.captioner import Captioner, captioner
+from rnnfast.builders.conv_gru import conv_gru
 from rnnfast.builders.ctc_recognizer import CTCRecognizer, ctc_recognizer
 from rnnfast.builders.encoder_decoder import EncoderDecoder, encoder_decoder
 from rnnfast.builders.forecaster import Forecaster, forecaster
@@ -18,6 +19,7 @@ __all__ = [
     "Forecaster",
     "LanguageModel",
     "captioner",
+    "conv_gru",
     "ctc_recognizer",
     "encoder_decoder",
     "forecaster",
