@@ -81,7 +81,7 @@ class Steps:
         self.slots = [aligned_zeros(size, runner.dtype) for _ in optimizer.slot_names]
         for slot, start in zip(self.slots, optimizer.slot_init, strict=True):
             slot[...] = start
-        self.places = [(v, v.offset, int(np.prod(v.shape, dtype=object))) for v in runner.variables]
+        self.places = [(v, v.offset, int(np.prod(v.shape, dtype=object))) for v in runner.variables if v.trainable]
         if before is not None and before.optimizer is optimizer:
             self._go_on(before)
         self.penalized = [v for v in runner.params.variables if v.regularizer is not None]

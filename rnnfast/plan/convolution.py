@@ -69,13 +69,8 @@ def add_op(b: Builder, name: str, x: Tensor, y: Tensor, buffers: dict[str, Buffe
     """One op of the engine's windows."""
     given = {field: buffer for field, buffer in buffers.items() if buffer is not None}
     op = _engine.WindowOp(name, b.dtype, x.rows, y.rows, given, numbers, *map(list, groups))
-<<<<<<< HEAD
     line = f"{name:<16}{numbers['taps']} taps {x.width} -> {y.width} T={x.rows.time} -> {y.rows.time}"
     b.plan.add(op, line, 2.0 * y.rows.capacity * numbers["taps"] * numbers["channels"] * y.width)
-=======
-    flops = (4.0 if name.endswith("back") else 2.0) * y.rows.capacity * numbers["taps"] * numbers["channels"] * (y.width if "filters" in numbers else 1)
-    b.plan.add(op, f"{name:<16}{numbers['taps']} taps {x.width} -> {y.width} T={x.rows.time} -> {y.rows.time}", flops)
->>>>>>> 596e0dd (Add the builder conv_gru)
 
 
 def scratch(b: Builder, size: int) -> Buffer:
