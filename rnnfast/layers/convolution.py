@@ -33,7 +33,7 @@ class Windowed(Layer):
         return padding.lower()
 
     @property
-    def pace(self) -> int:
+    def pace(self) -> int:  # type: ignore[override]
         """Input steps for each output step."""
         return self.window.stride
 
