@@ -99,35 +99,45 @@ cdef inline char *row_of(const task *a, const operand *o, int64_t row) noexcept 
 cdef bint lies_still(const task *a, const view *v, int64_t i, int64_t n, int64_t k, int64_t taps) noexcept nogil:
     """Whether taps [k, k + taps) of rows [i, i + n) are inside, at strides that do not change."""
     cdef int64_t first, last, far = k + taps - 1, time = v.source.time
-    if not v.at.dense or a.w.same or (a.w.stride > 1 and (v.turned or v.at.batch > 1)):
+    if not v.at.dense or a.w.same or (a.w.stride > 1 and v.turned):
         return False
     first, last = i // v.at.batch, (i + n - 1) // v.at.batch
+    if a.w.stride > 1 and v.at.batch > 1 and first != last:
+        return False
     return (0 <= step_at(a, v, first, a.w.left, k) < time and 0 <= step_at(a, v, first, a.w.left, far) < time
             and 0 <= step_at(a, v, last, a.w.left, k) < time and 0 <= step_at(a, v, last, a.w.left, far) < time)
 
 
 cdef char *windows(const task *a, const view *v, int64_t i, int64_t n, int64_t k, int64_t taps, int64_t column, int64_t width, char *scratch,
                    int64_t *row, int64_t *block) noexcept nogil:
-    """Columns [column, column + width) of taps [k, k + taps) for rows [i, i + n): where they are, and their strides from row to row and from tap to tap."""
-    cdef int64_t j, tap, step, r, found, left, size = a.k.itemsize, bytes = width * size
-    cdef char *to = scratch
-    if lies_still(a, v, i, n, k, taps):
-        row[0], block[0] = v.rows.stride * a.w.stride, a.w.dilation * v.at.batch * v.rows.stride * (-1 if v.turned else 1)
+    """Columns [column, column + width) of taps [k, k + taps) for rows [i, i + n): where they are, and their strides from row to row and from tap to tap (side by side if `block` is NULL)."""
+    cdef int64_t j = i, tap, step, place, r, last, found, size = a.k.itemsize, bytes = width * size
+    cdef char *to
+    if (taps == 1 or block != NULL) and lies_still(a, v, i, n, k, taps):
+        row[0] = v.rows.stride * (a.w.stride if v.at.batch == 1 else 1)
+        if block != NULL:
+            block[0] = a.w.dilation * v.at.batch * v.rows.stride * (-1 if v.turned else 1)
         return row_of(a, v.rows, step_at(a, v, i // v.at.batch, a.w.left, k) * v.at.batch + i % v.at.batch) + column * size
-    row[0], block[0] = taps * width, width
+    row[0] = taps * width
+    if block != NULL:
+        block[0] = width
     step = step_of(v.at, i)
-    for j in range(i, i + n):
+    while j < i + n:  # a step's rows at a time
         while j >= v.at.offset[step + 1]:
             step += 1
-        r = j - v.at.offset[step]
-        left = left_of(a, r)
+        last = min(i + n, v.at.offset[step + 1])
         for tap in range(k, k + taps):
-            found = row_at(v.source, step_at(a, v, step, left, tap), r)
-            if found < 0:
-                memset(to, 0, bytes)
-            else:
-                memcpy(to, row_of(a, v.rows, found) + column * size, bytes)
-            to += bytes
+            to, place = scratch + ((j - i) * taps + tap - k) * bytes, step_at(a, v, step, a.w.left, tap)
+            for r in range(j - v.at.offset[step], last - v.at.offset[step]):
+                found = row_at(v.source, step_at(a, v, step, left_of(a, r), tap) if a.w.same else place, r)
+                if found < 0:
+                    memset(to, 0, bytes)
+                elif bytes == 4:  # one value: no call
+                    (<float *>to)[0] = (<float *>(row_of(a, v.rows, found) + column * size))[0]
+                else:
+                    memcpy(to, row_of(a, v.rows, found) + column * size, bytes)
+                to += taps * bytes
+        j = last
     return scratch
 
 
@@ -146,6 +156,8 @@ cdef void product(const task *a, const view *v, rnnf_matmul *g, const operand *t
     g.blocks, g.c_row, g.nv = a.w.taps, to.stride, 4
     while i < end:
         n = min(a.chunk, end - i)
+        if a.w.stride > 1 and v.at.dense and not v.turned:
+            n = min(n, v.at.batch - i % v.at.batch) if v.at.batch > 1 else n  # a step's windows lie still
         g.a = windows(a, v, i, n, 0, a.w.taps, j * g.block, g.block, scratch, &g.a_row, &g.block_stride)
         g.c = row_of(a, to, i) + j * g.cols * a.k.itemsize
         a.k.matmul(g, 0, n, 0, (g.cols + wide - 1) // wide)
@@ -202,19 +214,21 @@ cdef void outer_whole(const task *a, rnnf_outer *g, char *c, const char *b, int6
 
 
 cdef void kernel_gradient(const task *a, rnnf_team *team, int member) noexcept nogil:
-    """dkernel and dbias; a thread owns slices of a tap's channels."""
+    """dkernel and dbias; a thread owns slices of a tap's channels, or several taps of few channels."""
     cdef view v = view(a.rows, a.to, a.x, False)
     cdef rnnf_outer g
-    cdef int64_t begin, end, unit, run, i, n, j, tap, first, block, size = a.k.itemsize, slices = (a.channels + SLICE - 1) // SLICE
+    cdef int64_t begin, end, unit, run, i, n, j, tap, taps, first, size = a.k.itemsize
+    cdef int64_t slices = (a.channels + SLICE - 1) // SLICE, beside = min(a.w.taps, max(<int64_t>1, SLICE // a.channels)), each = (a.w.taps + beside - 1) // beside
     cdef char *scratch = own_scratch(a, member)
-    share(a.groups * a.w.taps * slices, team, member, 1, &begin, &end)
+    share(a.groups * each * slices, team, member, 1, &begin, &end)
     for unit in range(begin, end):
-        j, tap, first = unit // slices // a.w.taps, unit // slices % a.w.taps, unit % slices * SLICE
+        j, tap, first = unit // slices // each, unit // slices % each * beside, unit % slices * SLICE
+        taps = min(beside, a.w.taps - tap)
         memset(&g, 0, sizeof(g))
-        g.k, g.scratch = min(<int64_t>SLICE, a.channels - first), scratch + RUN * SLICE * size
+        g.k, g.scratch = taps * min(<int64_t>SLICE, a.channels - first), scratch + RUN * SLICE * size
         for run in range((a.to.count + RUN - 1) // RUN):
             i, n = run * RUN, min(<int64_t>RUN, a.to.count - run * RUN)
-            g.a = windows(a, &v, i, n, tap, 1, j * a.channels + first, g.k, scratch, &g.a_row, &block)
+            g.a = windows(a, &v, i, n, tap, taps, j * a.channels + first, g.k // taps, scratch, &g.a_row, NULL)
             g.accumulate = i > 0
             outer_whole(a, &g, a.dkernel.data + ((tap * a.channels + first) * a.groups + j) * a.filters * size,
                         row_of(a, a.work, i) + j * a.padded * size, n, False)
@@ -233,6 +247,10 @@ cdef void convolve_back(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef rnnf_matmul g
     cdef int64_t begin, end, i, j, lanes = a.k.lanes, size = a.k.itemsize
     share(a.to.count, team, member, 1, &begin, &end)
+    if a.padded == a.filters:
+        i = a.groups * a.filters
+        a.k.derivative(a.act, row_of(a, a.y, begin), row_of(a, a.dy, begin), row_of(a, a.work, begin), max(<int64_t>0, end - begin) * i)
+        begin = end
     for i in range(begin, end):
         for j in range(a.groups):
             a.k.derivative(a.act, row_of(a, a.y, i) + j * a.filters * size, row_of(a, a.dy, i) + j * a.filters * size,
