@@ -48,12 +48,16 @@ typedef struct {
     void *out;     /* [rows, H padded] new state; not a, not h */
     void *memory;  /* [rows, H padded] second state, in place: c of the LSTM; NULL if none */
     int64_t state_row;
-    const void *panels, *bias; /* recurrent kernel and bias; bias may be NULL */
+    int64_t states, state_next; /* of cells of many states: how many lie side by side in a row of a, h and out, and from one to the next */
+    const void *panels, *bias;  /* recurrent kernel and bias; bias may be NULL */
+    const void *vectors;        /* weights of each unit, [panel][vector_count][V] */
+    int64_t vector_count;
     const void *keep[2]; /* zoneout: [rows, H padded] factors of the new states, the rest is taken from the old ones; may be NULL */
     int64_t keep_row;
-    const void *x_gates;       /* [rows][panel][G][V] */
+    const void *x_gates; /* [rows][panel][G][V] */
     int64_t x_row;
-    void *y; /* [rows, H] output sequence at this step; may be NULL */
+    void *y;     /* [rows, H] output sequence at this step, of many states side by side; may be NULL */
+    void *shown; /* [rows, H] what a cell of many states gives beside them, row stride y_row; may be NULL */
     int64_t y_row, units;
     void *tape; /* [panel][row][slots][V], saved for backward; NULL in inference */
     int64_t tape_panel;
@@ -66,7 +70,10 @@ typedef struct {
     const void *dg_next; /* slots of the following step, first slot of the product; NULL if there is none */
     const void *panels;  /* transposed recurrent kernel */
     const void *dy;      /* [rows, H]; may be NULL */
-    int64_t dy_row;
+    const void *dshown;  /* [rows, H]; may be NULL */
+    int64_t dy_row, dshown_row;
+    const void *vectors; /* and the fields to `state_next` as forward */
+    int64_t vector_count, states, state_next;
     void *carry; /* [states][rows, H padded]: direct path of the states' gradients, in place */
     int64_t carry_row, carry_state;
     void *tape;
@@ -83,8 +90,9 @@ typedef struct {
 typedef void (*rnnf_step_fn)(const rnnf_step *, int64_t rows, int64_t p0, int64_t p1);
 typedef void (*rnnf_step_back_fn)(const rnnf_step_back *, int64_t rows, int64_t p0, int64_t p1);
 
-/* A phase is one recurrent product and the gates that follow it; most cells have one. x gates are slots 0..gates-1 of the tape after backward; the product's
- * gate gradients are slots slot .. slot + product_gates - 1. */
+/* A phase is one recurrent product and the gates that follow it; most cells have one, whose product_gates are 0 where there is no product. x gates are slots
+ * 0..gates-1 of the tape after backward; the product's gate gradients are slots slot .. slot + product_gates - 1; the terms of the gradients of the weights of
+ * each unit are slots vector_slot .. vector_slot + vectors - 1. */
 typedef struct {
     int product_gates, slot;
     rnnf_step_fn forward;
@@ -93,7 +101,7 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    int gates, slots, states, phases;
+    int gates, slots, states, phases, vectors, vector_slot;
     rnnf_phase phase[2];
 } rnnf_cell;
 

@@ -6,6 +6,10 @@
 #include "cells/lstm.h"
 #include "cells/gru.h"
 #include "cells/gru_reset_before.h"
+#include "cells/statal.h"
+#include "cells/indrnn.h"
+#include "cells/mingru.h"
+#include "cells/peephole_lstm.h"
 #include "kernels/tile.h"
 #include "kernels/matmul.h"
 #include "kernels/step.h"
@@ -25,7 +29,8 @@ const rnnf_kernels V(rnnf) = {
     .dtype = REAL64 ? "float64" : "float32",
     .lanes = (int)LANES,
     .itemsize = sizeof(real),
-    .cell = {ONE_PHASE(simple_rnn, 1, 0), ONE_PHASE(lstm, 4, 0), ONE_PHASE(gru, 3, 1),
+    .cell = {ONE_PHASE(simple_rnn, 1, 0), ONE_PHASE(lstm, 4, 0), ONE_PHASE(gru, 3, 1), ONE_PHASE(statal, 1, 0), ONE_PHASE(statal_seen, 1, 0),
+             ONE_PHASE(indrnn, 0, 0), ONE_PHASE(mingru, 0, 0), ONE_PHASE(peephole_lstm, 4, 0),
              [CELL_gru_reset_before] = {.name = "gru_reset_before",
                                         gru_reset_before_SHAPE,
                                         .phase = {{2, 1, V(gru_reset_before_gates_step), V(gru_reset_before_candidate_step_back)},

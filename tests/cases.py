@@ -227,7 +227,10 @@ def _state_count(spec: Spec) -> int:
     kind, config = spec
     if kind == "Bidirectional":
         return sum(_state_count(s) for s in oracle_layers._pair(config))
-    return {"LSTM": 2, "GRU": 1, "SimpleRNN": 1, "ProjectedLSTM": 2, "LayerNormLSTM": 2, "LayerNormGRU": 1}.get(kind, 0)
+    if kind == "Statal":
+        return int(config.get("slots", 1))
+    known = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1, "IndRNN": 1, "MinGRU": 1, "PeepholeLSTM": 2, "ProjectedLSTM": 2, "LayerNormLSTM": 2, "LayerNormGRU": 1}
+    return known.get(kind, 0)
 
 
 def input_for(spec: Spec, batch: int, steps: int, features: int, rng: np.random.Generator) -> Array:

@@ -3,9 +3,11 @@
  * The equations stand in two halves, `gates` and `output`, each run over the whole tile: the second half of one vector waits for nothing that the processor
  * could not fill with the next one's. STEP(phase, ...) instantiates the kernels of one phase of a cell. Its constants: nv gates of the product; x0, nx: gates
  * of x_gates that it reads, of xg in all; s0, ns: slots of the tape that it fills, of slots in all, the first `late` of them in the second half; reads, writes:
- * whether it reads and writes the second state. */
+ * whether it reads and writes the second state; vectors: weights of each unit that `gates` finds behind the states and `backward` behind the tape's slots;
+ * many: whether it has k->states states, which all enter the product, with a weight of each unit more for each, which `output` finds in the place of the first,
+ * and an output beside them. nv is 0 where there is no product. */
 typedef struct {
-    int nv, xg, x0, nx, slots, s0, ns, late, reads, writes;
+    int nv, xg, x0, nx, slots, s0, ns, late, reads, writes, vectors, many;
 } V(phase_shape);
 
 typedef void (*V(gates_fn))(int, int, const vec *, const vec *, const vec *, vec *, vec *);
@@ -25,32 +27,52 @@ INLINE vec V(zone)(vec fresh, vec old, const void *keep, int64_t at) {
     return kept * fresh + (1 - kept) * old;
 }
 
+/* Its backward: *ds becomes the new state's share, and the old state's, which goes past the cell, is returned. */
+INLINE vec V(zone_past)(vec *ds, const void *keep, int64_t at) {
+    const vec whole = *ds;
+    *ds = whole * vload((const real *)keep + at);
+    return whole - *ds;
+}
+
 /* The first half for one row and one unit panel. */
 INLINE void V(step_gates)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, int act, int gate, int64_t row, int64_t panel, const vec *product,
                           vec *mid) {
     const int64_t at = row * k->state_row + panel * LANES;
     const real *x = (const real *)k->x_gates + row * k->x_row + panel * c.xg * LANES;
-    vec xs[4], hs[4], s[2], saved[5];
+    const real *vectors = (const real *)k->vectors + panel * k->vector_count * LANES;
+    vec xs[4], hs[4], s[5], saved[8];
     UNROLL
     for (int i = 0; i < c.nx; i++) xs[c.x0 + i] = vload(x + (c.x0 + i) * LANES);
     UNROLL
     for (int i = 0; i < c.nv; i++) hs[i] = product[i];
     s[0] = vload((const real *)k->h + at);
     if (c.reads) s[1] = vload((const real *)k->memory + at);
+    UNROLL
+    for (int i = 0; i < c.vectors; i++) s[2 + i] = vload(vectors + i * LANES);
     gates(act, gate, xs, hs, s, mid, saved);
     V(save)(k, c, row, panel, c.s0 + c.late, c.s0 + c.ns, saved);
 }
 
-/* The second half. */
-INLINE void V(step_output)(const rnnf_step *k, const V(phase_shape) c, V(output_fn) output, int act, int64_t row, int64_t panel, const vec *mid) {
-    const int64_t at = row * k->state_row + panel * LANES;
-    vec s[1] = {vload((const real *)k->h + at)}, out[2], saved[5];
+/* The second half, for state i of those that enter the product. */
+INLINE void V(step_state)(const rnnf_step *k, const V(phase_shape) c, V(output_fn) output, int act, int64_t row, int64_t panel, int64_t i, const vec *mid,
+                          vec *saved) {
+    const int64_t unit = panel * LANES, at = row * k->state_row + i * k->state_next + unit, left = k->units - unit;
+    vec s[3] = {vload((const real *)k->h + at)}, out[2];
+    if (c.many) s[2] = vload((const real *)k->vectors + (panel * k->vector_count + c.vectors + i) * LANES);
     output(act, mid, s, out, saved);
-    if (k->keep[0]) out[0] = V(zone)(out[0], s[0], k->keep[0], row * k->keep_row + panel * LANES);
-    if (c.writes && k->keep[1]) out[1] = V(zone)(out[1], vload((const real *)k->memory + at), k->keep[1], row * k->keep_row + panel * LANES);
+    if (k->keep[0]) out[0] = V(zone)(out[0], s[0], k->keep[0], row * k->keep_row + unit);
+    if (c.writes && k->keep[1]) out[1] = V(zone)(out[1], vload((const real *)k->memory + at), k->keep[1], row * k->keep_row + unit);
     vstore((real *)k->out + at, out[0]);
     if (c.writes) vstore((real *)k->memory + at, out[1]);
-    if (k->y) vstore_n((real *)k->y + row * k->y_row + panel * LANES, out[0], k->units - panel * LANES);
+    if (k->y) vstore_n((real *)k->y + row * k->y_row + i * k->units + unit, out[0], left);
+    if (c.many && i == 0 && k->shown) vstore_n((real *)k->shown + row * k->y_row + unit, out[1], left);
+}
+
+INLINE void V(step_output)(const rnnf_step *k, const V(phase_shape) c, V(output_fn) output, int act, int64_t row, int64_t panel, const vec *mid) {
+    vec saved[8];
+    V(step_state)(k, c, output, act, row, panel, 0, mid, saved);
+    if (c.many)
+        for (int64_t i = 1; i < k->states; i++) V(step_state)(k, c, output, act, row, panel, i, mid, saved);
     V(save)(k, c, row, panel, c.s0, c.s0 + c.late, saved);
 }
 
@@ -67,17 +89,18 @@ static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int64_t mr, int
     }
 }
 
-/* All rows of np panels of nv vectors; a panel of a one-gate product holds nv unit panels, of any other one. */
-INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int np, int nv,
+/* All rows of np panels of `wide` unit panels each. */
+INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int np, int wide,
                            int64_t rows, int64_t panel) {
     const rnnf_step own_copy = *given, *k = &own_copy; /* which no store can alter: its fields stay in registers */
-    const int units = np * nv / c.nv;
-    const int64_t depth = k->units, first = panel * c.nv;
+    const int units = np * wide, nv = wide * c.nv;
+    const int64_t blocks = c.many ? k->states : 1, depth = blocks * k->units, first = panel * c.nv;
     V(tile_args)
     t = {.a_row = k->a_row,
          .a_k = 1,
-         .blocks = 1,
-         .block = depth,
+         .blocks = blocks,
+         .block = k->units,
+         .block_stride = k->state_next,
          .w = (const real *)k->panels + first * depth * LANES,
          .w_panel = depth * nv * LANES,
          .w_k = nv * LANES,
@@ -86,7 +109,8 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
         const int64_t n = V(next_share)(rows - r, ROWS_RUN);
         vec product[ROWS_RUN * 4], mid[ROWS_RUN * 4][2];
         t.a = (const real *)k->a + r * k->a_row;
-        if (k->a_gate) V(gated_product)(given, t, n, nv, product);
+        if (c.nv == 0) product[0] = vset(0);
+        else if (k->a_gate) V(gated_product)(given, t, n, nv, product);
         else if (np > 1) V(row_product)(t, np, nv, product);
         else V(rows_product)(t, nv, n, product);
         int i = 0;
@@ -103,44 +127,53 @@ INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gate
                     int64_t p1) {
     V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, rows == 1 && !k->a_gate ? ROW_PANELS : 1, k->backwards);
     int64_t p;
-    for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units * c.nv, rows, p);
+    for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units, rows, p);
 }
 
-/* The cell's backward for one row and one unit panel. */
+/* The cell's backward for one row, one unit panel and state i of those that enter the product; the gates' gradients are added to those of the states before. */
+INLINE void V(step_back_state)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t row,
+                               int64_t panel, int64_t i, vec product, vec *saved, vec *dg) {
+    const int64_t unit = panel * LANES, left = k->units - unit, keep = row * k->keep_row + unit;
+    real *carry = (real *)k->carry + row * k->carry_row + unit + i * k->carry_state;
+    vec ds[2] = {vload(carry)}, past[2] = {vset(0), vset(0)}, before = dg[0];
+    if (c.reads) ds[1] = vload(carry + k->carry_state);
+    if (first && k->dy) ds[0] += vload_n((const real *)k->dy + row * k->dy_row + i * k->units + unit, left);
+    if (c.many) {
+        ds[1] = i == 0 && k->dshown ? vload_n((const real *)k->dshown + row * k->dshown_row + unit, left) : vset(0);
+        saved[c.slots + c.vectors] = vload((const real *)k->vectors + (panel * k->vector_count + c.vectors + i) * LANES);
+    }
+    if (first && k->keep[0]) {
+        ds[0] += product;
+        product = vset(0);
+        past[0] = V(zone_past)(&ds[0], k->keep[0], keep);
+    }
+    if (c.reads && k->keep[1]) past[1] = V(zone_past)(&ds[1], k->keep[1], keep);
+    backward(act, gate, product, saved, vload((const real *)k->h + row * k->h_row + i * k->state_next + unit), ds, dg);
+    if (i > 0) dg[0] += before;
+    vstore(carry, ds[0] + past[0]);
+    if (c.reads) vstore(carry + k->carry_state, ds[1] + past[1]);
+}
+
 INLINE void V(step_back_unit)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int64_t row,
                               int64_t panel, vec product) {
-    const int64_t at = row * k->carry_row + panel * LANES;
-    real *tape = (real *)k->tape + panel * k->tape_panel + row * c.slots * LANES, *carry = (real *)k->carry + at;
-    vec saved[5], dg[5], ds[2], old[2] = {vset(0), vset(0)}, h = vload((const real *)k->h + row * k->h_row + panel * LANES);
+    const real *vectors = (const real *)k->vectors + panel * k->vector_count * LANES;
+    real *tape = (real *)k->tape + panel * k->tape_panel + row * c.slots * LANES;
+    vec saved[11], dg[8] = {vset(0)};
     UNROLL
     for (int i = 0; i < c.slots; i++) saved[i] = vload(tape + i * LANES);
+    UNROLL
+    for (int i = 0; i < c.vectors; i++) saved[c.slots + i] = vload(vectors + i * LANES);
     if (k->product_mask) product *= vload((const real *)k->product_mask + row * k->h_row + panel * LANES);
-    ds[0] = vload(carry);
-    if (c.reads) ds[1] = vload(carry + k->carry_state);
-    if (first && k->dy) ds[0] += vload_n((const real *)k->dy + row * k->dy_row + panel * LANES, k->units - panel * LANES);
-    if (first && k->keep[0]) { /* the old states' shares go past the cell */
-        const vec whole = ds[0] + product;
-        product = V(zone)(whole, vset(0), k->keep[0], row * k->keep_row + panel * LANES);
-        old[0] = whole - product;
-        ds[0] = vset(0);
-    }
-    if (c.reads && k->keep[1]) {
-        const vec whole = ds[1];
-        ds[1] = V(zone)(whole, vset(0), k->keep[1], row * k->keep_row + panel * LANES);
-        old[1] = whole - ds[1];
-    }
-    backward(act, gate, product, saved, h, ds, dg);
+    V(step_back_state)(k, c, backward, act, gate, first, row, panel, 0, product, saved, dg);
+    if (c.many)
+        for (int64_t i = 1; i < k->states; i++) V(step_back_state)(k, c, backward, act, gate, first, row, panel, i, product, saved, dg);
     UNROLL
     for (int i = 0; i < c.ns; i++) vstore(tape + i * LANES, dg[i]);
-    if (first && k->keep[0]) ds[0] += old[0];
-    if (c.reads && k->keep[1]) ds[1] += old[1];
-    vstore(carry, ds[0]);
-    if (c.reads) vstore(carry + k->carry_state, ds[1]);
 }
 
 INLINE void V(step_back_panels)(const rnnf_step_back *k, const V(phase_shape) c, V(backward_fn) backward, int act, int gate, int first, int np, int nv,
                                 int64_t rows, int64_t p) {
-    const int64_t unit_panels = (k->units + LANES - 1) / LANES, block = c.nv * LANES;
+    const int64_t unit_panels = (k->units + LANES - 1) / LANES, block = (c.nv ? c.nv : 1) * LANES;
     V(tile_args)
     t = {.a_row = c.slots * LANES,
          .a_k = 1,
@@ -194,3 +227,13 @@ STEP(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, .nv = 2, .xg = 3, .x0 = 1, .
 STEP(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, .nv = 1, .xg = 3, .x0 = 0, .nx = 1, .slots = 3, .s0 = 0, .ns = 1, .late = 1, .reads = 1)
 STEP_BACK(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, 1, .nv = 2, .slots = 3, .ns = 3)
 STEP_BACK(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, 0, .nv = 1, .slots = 3, .ns = 3)
+STEP(statal, ACT_relu, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1, .vectors = 2, .many = 1)
+STEP_BACK(statal, ACT_relu, ACT_linear, 1, .nv = 1, .slots = 1, .ns = 1, .vectors = 2, .many = 1)
+STEP(statal_seen, ACT_relu, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1, .vectors = 2, .many = 1)
+STEP_BACK(statal_seen, ACT_relu, ACT_linear, 1, .nv = 1, .slots = 1, .ns = 1, .vectors = 2, .many = 1)
+STEP(indrnn, ACT_relu, ACT_linear, .nv = 0, .xg = 1, .x0 = 0, .nx = 1, .slots = 2, .s0 = 0, .ns = 1, .late = 1, .vectors = 1)
+STEP_BACK(indrnn, ACT_relu, ACT_linear, 1, .nv = 0, .slots = 2, .ns = 2, .vectors = 1)
+STEP(mingru, ACT_linear, ACT_sigmoid, .nv = 0, .xg = 2, .x0 = 0, .nx = 2, .slots = 2, .s0 = 0, .ns = 2, .late = 1)
+STEP_BACK(mingru, ACT_linear, ACT_sigmoid, 1, .nv = 0, .slots = 2, .ns = 2)
+STEP(peephole_lstm, ACT_tanh, ACT_sigmoid, .nv = 4, .xg = 4, .x0 = 0, .nx = 4, .slots = 7, .s0 = 0, .ns = 5, .reads = 1, .writes = 1, .vectors = 3)
+STEP_BACK(peephole_lstm, ACT_tanh, ACT_sigmoid, 1, .nv = 4, .slots = 7, .ns = 7, .reads = 1, .vectors = 3)

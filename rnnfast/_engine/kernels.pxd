@@ -38,14 +38,17 @@ cdef extern from "rnnf.h" nogil:
         const void *h
         void *out
         void *memory
-        int64_t state_row
+        int64_t state_row, states, state_next
         const void *panels
         const void *bias
         const void *keep[2]
         int64_t keep_row
+        const void *vectors
+        int64_t vector_count
         const void *x_gates
         int64_t x_row
         void *y
+        void *shown
         int64_t y_row, units
         void *tape
         int64_t tape_panel
@@ -55,7 +58,10 @@ cdef extern from "rnnf.h" nogil:
         const void *dg_next
         const void *panels
         const void *dy
-        int64_t dy_row
+        const void *dshown
+        int64_t dy_row, dshown_row
+        const void *vectors
+        int64_t vector_count, states, state_next
         void *carry
         int64_t carry_row, carry_state
         void *tape
@@ -74,7 +80,7 @@ cdef extern from "rnnf.h" nogil:
 
     ctypedef struct rnnf_cell:
         const char *name
-        int gates, slots, states, phases
+        int gates, slots, states, phases, vectors, vector_slot
         rnnf_phase phase[2]
 
     ctypedef struct rnnf_cell_row:

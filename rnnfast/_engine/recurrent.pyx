@@ -21,6 +21,7 @@ cdef enum:
     SPLIT_NONE = 0
     SPLIT_ROWS = 1
     SPLIT_UNITS = 2
+    STATES_MOST = 8
 
 # Weights and buffers of one direction of one layer. Operands that a plan does not need are NULL.
 ctypedef struct layer:
@@ -30,41 +31,49 @@ ctypedef struct layer:
     int64_t inputs, units, padded, panels, chunk, tape_panel
     int reverse, act, gate, split
     int zero_pads           # a step that nothing precedes shows 0, not the initial state
+    int states, wide        # of the states the first `wide` enter the product, side by side
     operand *x
     operand *y              # output sequence
     operand *last           # [batch, units] output at the last valid step, 0 where there is none
-    operand *state_in[2]
-    operand *state_out[2]
+    operand *shown          # what a cell gives beside its states: output sequence, or [batch, units] of the last valid step
+    int shown_timed
+    operand *state_in[STATES_MOST]
+    operand *state_out[STATES_MOST]
     operand *kernel         # panels of W
     operand *bias
     operand *recurrent[2]   # panels of R, one a phase
+    operand *vectors        # weights of each unit, [panels, vector_count, V]
+    int vector_count
     operand *recurrent_bias
     operand *x_gates        # [chunk, batch, panels, gates, V]
-    operand *h              # [2, batch, padded]
+    operand *h              # [2, batch, wide, padded]
     operand *memory         # [batch, padded] second state
     operand *reset          # [batch, padded] r h, where the reset comes before the product
     operand *tape
-    operand *h_tape         # [count, padded] state before each step
+    operand *h_tape         # [count, wide, padded] states before each step
     operand *reset_tape     # [count, padded] r h of each step
-    # recurrent dropout: a mask for each gate of the products, all of a row together
+    # recurrent dropout: a mask for each gate of the products or each state that enters one, all of a row together
     operand *masks          # [mask_count, batch, padded], 1 / (1 - rate) or 0
     operand *masked         # [batch, mask_count, padded] state times masks
     operand *masked_tape    # [count, mask_count, padded]
     operand *gate_recurrent_t[4]  # panels of each gate's part of R transposed
+    operand *state_recurrent_t[STATES_MOST]  # of each state's part
     operand *product        # [batch, padded]
     int mask_count
     operand *keep[2]        # zoneout: [count, padded] or one row for all, the new states' shares
     # backward
     operand *dy
     operand *dlast
-    operand *dstate_out[2]
-    operand *dstate_in[2]
+    operand *dshown
+    operand *dstate_out[STATES_MOST]
+    operand *dstate_in[STATES_MOST]
     operand *dx
     operand *kernel_t       # panels of W transposed
     operand *recurrent_t[2]
     operand *dkernel
     operand *drecurrent
     operand *dbias
+    operand *dvectors
     operand *carry          # [states, batch, padded]
     operand *dh             # [count, padded] dL/d state after each step, for who wants to look at it
     operand *scratch        # [threads, 128 (max(inputs, units) + 8)]
@@ -91,6 +100,28 @@ cdef inline char *at_step(const layer *a, const operand *o, int64_t t, int64_t r
 
 cdef inline char *tape_at(const layer *a, int64_t t, int64_t row, int64_t slot) noexcept nogil:
     return a.tape.data + ((a.rows.offset[t] + row) * a.cell.slots + slot) * a.k.lanes * a.k.itemsize
+
+
+cdef inline int64_t wide_row(const layer *a) noexcept nogil:
+    """Elements of a row of h."""
+    return a.wide * a.padded
+
+
+cdef inline bint meets(const layer *a) noexcept nogil:
+    """Whether a step's products read what other threads have written."""
+    return a.split == SPLIT_UNITS and a.cell.phase[0].product_gates > 0
+
+
+cdef inline bint apart(const layer *a) noexcept nogil:
+    """Whether backward the products, if there are any, are added to the states' gradients before the cell's step instead of within."""
+    return a.masks != NULL or a.wide > 1 or a.cell.phase[0].product_gates == 0
+
+
+cdef inline char *state_at(const layer *a, char *h, int64_t row, int64_t state) noexcept nogil:
+    """Address of a row of a state, where h is the current half of the states that enter the product."""
+    if state < a.wide:
+        return h + (row * a.wide + state) * a.padded * a.k.itemsize
+    return a.memory.data + row * a.padded * a.k.itemsize
 
 
 cdef part part_of(const layer *a, rnnf_team *team, int member, int64_t grain) noexcept nogil:
@@ -142,59 +173,59 @@ cdef inline void copy_units(const layer *a, part own, char *target, const char *
 
 cdef void restart(const layer *a, part own, int64_t t, char *h) noexcept nogil:
     """Zero the states of this thread's rows and units that a new episode starts from at step t."""
-    cdef int64_t r, row = a.padded * a.k.itemsize, border = t + 1 if a.reverse else t  # the later of the two steps that it parts
+    cdef int64_t r, s, border = t + 1 if a.reverse else t  # the later of the two steps that it parts
     if t < 0 or border >= a.rows.time:
         return
     for r in range(own.r0, min(own.r1, a.rows.active[border])):
         if a.rows.cut[a.rows.offset[border] + r]:
-            copy_units(a, own, h + r * row, NULL)
-            if a.cell.states > 1:
-                copy_units(a, own, a.memory.data + r * row, NULL)
+            for s in range(a.states):
+                copy_units(a, own, state_at(a, h, r, s), NULL)
 
 
 cdef void begin_states(const layer *a, part own) noexcept nogil:
     """Initial states of this thread's rows and units; results of rows that have no step."""
-    cdef int64_t r, s, row = a.padded * a.k.itemsize, batch = a.rows.batch
+    cdef int64_t r, s, column = a.units * a.k.itemsize, batch = a.rows.batch
     cdef char *given
     for r in range(own.r0, own.r1):
-        for s in range(a.cell.states):
+        for s in range(a.states):
             given = at(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
-            if s == 0:
-                copy_units(a, own, a.h.data + r * row, given)
-                copy_units(a, own, a.h.data + (batch + r) * row, given)
-            else:
-                copy_units(a, own, a.memory.data + r * row, given)
+            copy_units(a, own, state_at(a, a.h.data, r, s), given)
+            if s < a.wide:
+                copy_units(a, own, state_at(a, a.h.data, batch + r, s), given)
             if r >= a.rows.active[0] and a.state_out[s] != NULL:
                 copy_units(a, own, at(a, a.state_out[s], r), given)
-            if s == 0 and a.y != NULL and a.rows.pads and not a.y.step:
-                copy_units(a, own, at(a, a.y, a.rows.count + r), NULL if a.zero_pads else given)
-        if r >= a.rows.active[0] and a.last != NULL:
-            copy_units(a, own, at(a, a.last, r), NULL)
+            if s < a.wide and a.y != NULL and a.rows.pads and not a.y.step:
+                copy_units(a, own, at(a, a.y, a.rows.count + r) + s * column, NULL if a.zero_pads else given)
+            if s < a.wide and r >= a.rows.active[0] and a.last != NULL:
+                copy_units(a, own, at(a, a.last, r) + s * column, NULL)
+        if a.shown != NULL and not a.shown_timed:
+            copy_units(a, own, at(a, a.shown, r), NULL)
+        elif a.shown != NULL and a.rows.pads and not a.shown.step:
+            copy_units(a, own, at(a, a.shown, a.rows.count + r), NULL)
 
 
-cdef void end_rows(const layer *a, part own, int64_t r0, int64_t r1, const char *h) noexcept nogil:
+cdef void end_rows(const layer *a, part own, int64_t r0, int64_t r1, char *h) noexcept nogil:
     """Rows [r0, r1) have had their last step: hand out their states."""
-    cdef int64_t r, row = a.padded * a.k.itemsize
+    cdef int64_t r, s
     for r in range(max(r0, own.r0), min(r1, own.r1)):
-        if a.last != NULL:
-            copy_units(a, own, at(a, a.last, r), h + r * row)
-        if a.state_out[0] != NULL:
-            copy_units(a, own, at(a, a.state_out[0], r), h + r * row)
-        if a.state_out[1] != NULL:
-            copy_units(a, own, at(a, a.state_out[1], r), a.memory.data + r * row)
+        for s in range(a.states):
+            if a.last != NULL and s < a.wide:
+                copy_units(a, own, at(a, a.last, r) + s * a.units * a.k.itemsize, state_at(a, h, r, s))
+            if a.state_out[s] != NULL:
+                copy_units(a, own, at(a, a.state_out[s], r), state_at(a, h, r, s))
 
 
 cdef inline char *mask_of(const layer *a, int64_t row, int gate) noexcept nogil:
     return a.masks.data + (gate * a.rows.batch + row) * a.padded * a.k.itemsize
 
 
-cdef void mask_states(const layer *a, int64_t t, int64_t r0, int64_t r1, const char *h) noexcept nogil:
-    """The states of rows [r0, r1) times each gate's mask, kept on the tape."""
+cdef void mask_states(const layer *a, int64_t t, int64_t r0, int64_t r1, char *h) noexcept nogil:
+    """The states of rows [r0, r1) times each gate's or state's mask, kept on the tape."""
     cdef int64_t r, row = a.padded * a.k.itemsize
-    cdef int g, gates = a.cell.phase[0].product_gates
+    cdef int g, count = max(a.wide, a.cell.phase[0].product_gates)
     for r in range(r0, r1):
-        for g in range(gates):
-            a.k.multiply(a.masked.data + (r * a.mask_count + g) * row, h + r * row, mask_of(a, r, g), a.units)
+        for g in range(count):
+            a.k.multiply(a.masked.data + (r * a.mask_count + g) * row, state_at(a, h, r, g if a.wide > 1 else 0), mask_of(a, r, g), a.units)
         memcpy(at_step(a, a.masked_tape, t, r), a.masked.data + r * a.mask_count * row, a.mask_count * row)
 
 
@@ -210,14 +241,15 @@ cdef void prepare_steps(const layer *a, part own, rnnf_step *phases) noexcept no
     """What the steps of this thread have in common, one struct a phase."""
     cdef rnnf_step *s
     cdef int phase, last = a.cell.phases - 1
-    cdef int64_t size = a.k.itemsize, first = own.r0 * a.padded * size
+    cdef int64_t size = a.k.itemsize, first = own.r0 * a.padded * size, row = wide_row(a)
     memset(phases, 0, 2 * sizeof(rnnf_step))
     for phase in range(a.cell.phases):
         s = &phases[phase]
-        s.state_row, s.x_row, s.units, s.act, s.recurrent_act = a.padded, a.x_gates.stride, a.units, a.act, a.gate
+        s.state_row, s.states, s.state_next, s.x_row, s.units, s.act, s.recurrent_act = row, a.wide, a.padded, a.x_gates.stride, a.units, a.act, a.gate
         s.memory = a.memory.data + first if a.memory != NULL else NULL
         s.bias = a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
-        s.panels, s.tape_panel, s.a_row = a.recurrent[phase].data, a.tape_panel, a.padded
+        s.vectors, s.vector_count = a.vectors.data if a.vectors != NULL else NULL, a.vector_count
+        s.panels, s.tape_panel, s.a_row = a.recurrent[phase].data if a.recurrent[phase] != NULL else NULL, a.tape_panel, row
         if phase < last:
             s.out = a.reset.data + first
         if phase > 0:
@@ -225,7 +257,7 @@ cdef void prepare_steps(const layer *a, part own, rnnf_step *phases) noexcept no
         elif a.masks != NULL:
             s.a, s.a_row = a.masked.data + own.r0 * a.mask_count * a.padded * size, a.mask_count * a.padded
             s.a_gate = a.padded if a.cell.phase[0].product_gates > 1 else 0
-        s.y_row = a.padded if phase < last else a.y.stride if a.y != NULL else 0
+        s.y_row = a.padded if phase < last else a.y.stride if a.y != NULL else a.shown.stride if a.shown != NULL else 0
         s.keep_row = keep_row(a)
 
 
@@ -244,7 +276,7 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
     """All phases of one step for this thread's rows and panels."""
     cdef rnnf_step *s
     cdef int phase, last = a.cell.phases - 1
-    cdef int64_t size = a.k.itemsize, first = own.r0 * a.padded * size
+    cdef int64_t size = a.k.itemsize, first = own.r0 * wide_row(a) * size
     for phase in range(a.cell.phases):
         s = &phases[phase]
         s.backwards = t & 1
@@ -257,6 +289,8 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
             s.out = h_next + first
             s.y = at_step(a, a.y, t, own.r0) if a.y != NULL else NULL
             set_keep(a, s.keep, t, own.r0)
+            if a.shown != NULL:
+                s.shown = at_step(a, a.shown, t, own.r0) if a.shown_timed else at(a, a.shown, own.r0)
         elif a.reset_tape != NULL:
             s.y = at_step(a, a.reset_tape, t, own.r0)
         a.cell.phase[phase].forward(s, rows, own.p0, own.p1)
@@ -264,15 +298,15 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
             mask_reset(a, t, own.r0, own.r0 + rows)
         if phase == last and a.rows.cuts:
             restart(a, own, t - 1 if a.reverse else t + 1, h_next)
-        if a.split == SPLIT_UNITS:
+        if meets(a):
             rnnf_barrier(team)
 
 
 cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef layer *a = <layer *>args
     # four unit panels of a one-gate product are one panel of its kernel
-    cdef part own = part_of(a, team, member, 4 if a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
-    cdef int64_t chunk0, i, t, r, steps, rows, time = a.rows.time, batch = a.rows.batch, state = batch * a.padded * a.k.itemsize
+    cdef part own = part_of(a, team, member, 4 if a.cell.gates == 1 or a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
+    cdef int64_t chunk0, i, s, t, r, steps, rows, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
     cdef int64_t gates_step = batch * a.x_gates.stride * a.k.itemsize, first
     cdef char *h = a.h.data
     cdef char *h_next = a.h.data + state
@@ -295,7 +329,8 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
             rows = min(own.r1, a.rows.active[t]) - own.r0
             if a.h_tape != NULL:
                 for r in range(own.r0, own.r0 + rows):
-                    copy_units(a, own, at_step(a, a.h_tape, t, r), h + r * a.padded * a.k.itemsize)
+                    for s in range(a.wide):
+                        copy_units(a, own, at_step(a, a.h_tape, t, r) + s * a.padded * a.k.itemsize, state_at(a, h, r, s))
             if a.masks != NULL:
                 mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:
@@ -314,39 +349,55 @@ cdef void begin_carry(const layer *a, part own) noexcept nogil:
     cdef int64_t r, s, row = a.padded * a.k.itemsize, first = own.p0 * a.k.lanes
     cdef int64_t n = min(own.p1 * a.k.lanes, a.units) - first
     cdef char *carry
-    for s in range(a.cell.states):
+    for s in range(a.states):
         for r in range(own.r0, own.r1):
             carry = a.carry.data + (s * a.rows.batch + r) * row
             copy_units(a, own, carry, at(a, a.dstate_out[s], r) if a.dstate_out[s] != NULL else NULL)
-            if s == 0 and a.dlast != NULL and r < a.rows.active[0] and n > 0:
-                a.k.add(carry + first * a.k.itemsize, at(a, a.dlast, r) + first * a.k.itemsize, n)
+            if s < a.wide and a.dlast != NULL and r < a.rows.active[0] and n > 0:
+                a.k.add(carry + first * a.k.itemsize, at(a, a.dlast, r) + (s * a.units + first) * a.k.itemsize, n)
 
 
 cdef void gated_gradient(const layer *a, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
-    """carry += sum over gates of mask * (gate gradients of step t . R_gate^T), for rows [r0, r1)."""
+    """carry += sum over gates of mask * (gate gradients of step t . R_gate^T), for rows [r0, r1); of many states each with its mask and part of R."""
     cdef rnnf_matmul g
     cdef int64_t r, row = a.padded * a.k.itemsize
-    cdef int gate
+    cdef int i, gate, state
     memset(&g, 0, sizeof(g))
     g.a_row, g.blocks, g.block, g.block_stride = a.cell.slots * a.k.lanes, a.panels, a.k.lanes, a.tape_panel
     g.c, g.c_row, g.cols, g.nv, g.act = a.product.data + r0 * row, a.padded, a.units, 4, ACT_linear
-    for gate in range(a.cell.phase[0].product_gates):
-        g.a, g.panels = tape_at(a, t, r0, a.cell.phase[0].slot + gate), a.gate_recurrent_t[gate].data
+    for i in range(max(a.wide, a.cell.phase[0].product_gates)):
+        gate = 0 if a.wide > 1 else i
+        state = i - gate
+        g.a = tape_at(a, t, r0, a.cell.phase[0].slot + gate)
+        g.panels = a.state_recurrent_t[state].data if a.wide > 1 else a.gate_recurrent_t[gate].data
         a.k.matmul(&g, 0, r1 - r0, 0, (a.panels + 3) // 4)
         for r in range(r0, r1):
-            a.k.multiply(a.product.data + r * row, a.product.data + r * row, mask_of(a, r, gate), a.units)
-            a.k.add(a.carry.data + r * row, a.product.data + r * row, a.units)
+            a.k.multiply(a.product.data + r * row, a.product.data + r * row, mask_of(a, r, i), a.units)
+            a.k.add(a.carry.data + (state * a.rows.batch + r) * row, a.product.data + r * row, a.units)
 
 
-cdef void state_product(const layer *a, part own, int64_t t, int64_t r0, int64_t r1, char *target) noexcept nogil:
-    """target (of r0's row on) += gate gradients of step t . R^T, for rows [r0, r1)."""
+cdef void state_product(const layer *a, part own, int64_t t, int64_t r0, int64_t r1, int64_t state, char *target) noexcept nogil:
+    """target (of r0's row on) += gate gradients of step t . R^T, for rows [r0, r1) of a state."""
     cdef rnnf_matmul g
     memset(&g, 0, sizeof(g))
     g.a, g.a_row = tape_at(a, t, r0, a.cell.phase[0].slot), a.cell.slots * a.k.lanes
     g.blocks, g.block, g.block_stride = a.panels, a.cell.phase[0].product_gates * a.k.lanes, a.tape_panel
-    g.panels, g.cols, g.nv, g.accumulate, g.act = a.recurrent_t[0].data, a.units, 4, 1, ACT_linear
-    g.c, g.c_row = target, a.padded
+    g.panels = a.state_recurrent_t[state].data if a.wide > 1 else a.recurrent_t[0].data
+    g.cols, g.nv, g.accumulate, g.act, g.c, g.c_row = a.units, 4, 1, ACT_linear, target, a.padded
     a.k.matmul(&g, 0, r1 - r0, own.p0 // 4, (own.p1 + 3) // 4)
+
+
+cdef void state_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
+    """carry += the products' gradients of step t: those of the states before it, of rows [r0, r1)."""
+    cdef int64_t s
+    r0, r1 = max(r0, own.r0), min(r1, own.r1)
+    if r0 >= r1 or a.cell.phase[0].product_gates == 0:
+        return
+    if a.masks != NULL:
+        gated_gradient(a, t, r0, r1)
+        return
+    for s in range(a.wide):
+        state_product(a, own, t, r0, r1, s, a.carry.data + (s * a.rows.batch + r0) * a.padded * a.k.itemsize)
 
 
 cdef void keep_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t rows, int64_t next) noexcept nogil:
@@ -356,8 +407,8 @@ cdef void keep_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t
         copy_units(a, own, at_step(a, a.dh, t, r), a.carry.data + r * a.padded * a.k.itemsize)
         if a.dy != NULL and n > 0:
             a.k.add(at_step(a, a.dh, t, r) + first, at_step(a, a.dy, t, r) + first, n)
-    if next >= 0 and a.masks == NULL:  # with masks the product is in carry
-        state_product(a, own, next, r0, r0 + rows, at_step(a, a.dh, t, r0))
+    if next >= 0 and not apart(a):  # else the product is in carry
+        state_product(a, own, next, r0, r0 + rows, 0, at_step(a, a.dh, t, r0))
 
 
 cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, int64_t r0, int64_t r1, int64_t next) noexcept nogil:
@@ -367,24 +418,27 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
     cdef int64_t size = a.k.itemsize, rows = max(<int64_t>0, min(r1, own.r1) - max(r0, own.r0)), row = max(r0, own.r0)
     memset(&s, 0, sizeof(s))
     s.carry, s.carry_row, s.carry_state = a.carry.data + row * a.padded * size, a.padded, a.rows.batch * a.padded
-    s.tape_panel, s.units, s.act, s.recurrent_act, s.h_row, s.backwards = a.tape_panel, a.units, a.act, a.gate, a.padded, t & 1
+    s.tape_panel, s.units, s.act, s.recurrent_act, s.h_row, s.backwards = a.tape_panel, a.units, a.act, a.gate, wide_row(a), t & 1
+    s.vectors, s.vector_count, s.states, s.state_next = a.vectors.data if a.vectors != NULL else NULL, a.vector_count, a.wide, a.padded
     if rows > 0:
         s.tape, s.h = tape_at(a, t, row, 0), at_step(a, a.h_tape, t, row)
         s.dy = at_step(a, a.dy, t, row) if a.dy != NULL else NULL
         s.dy_row = a.dy.stride if a.dy != NULL else 0
         set_keep(a, s.keep, t, row)
         s.keep_row = keep_row(a)
+        if a.dshown != NULL and (a.shown_timed or (t == 0 if a.reverse else row >= a.rows.active[t + 1])):
+            s.dshown, s.dshown_row = at_step(a, a.dshown, t, row) if a.shown_timed else at(a, a.dshown, row), a.dshown.stride
     for phase in range(a.cell.phases):
-        s.panels = a.recurrent_t[phase].data
+        s.panels = a.recurrent_t[phase].data if a.recurrent_t[phase] != NULL else NULL
         if phase > 0:
             if a.split == SPLIT_UNITS:
                 rnnf_barrier(team)
             s.dg_next = tape_at(a, t, row, a.cell.phase[phase].slot) if rows > 0 else NULL
             if a.masks != NULL:
                 s.product_mask = a.masks.data + ((a.mask_count - 1) * a.rows.batch + row) * a.padded * size
-        elif a.masks != NULL:
-            if next >= 0 and rows > 0:
-                gated_gradient(a, next, row, row + rows)
+        elif apart(a):
+            if next >= 0:
+                state_gradient(a, own, next, row, row + rows)
         else:
             s.dg_next = tape_at(a, next, row, a.cell.phase[phase].slot) if next >= 0 and rows > 0 else NULL
         if phase == 0 and a.dh != NULL and rows > 0:
@@ -393,31 +447,22 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
             a.cell.phase[phase].backward(&s, rows, own.p0, own.p1)
 
 
-cdef void state_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t r1) noexcept nogil:
-    """dh before step t of rows [r0, r1), for which t was the first step: carry + dg . R^T."""
-    r0, r1 = max(r0, own.r0), min(r1, own.r1)
-    if r0 < r1 and a.masks != NULL:
-        gated_gradient(a, t, r0, r1)
-    elif r0 < r1:
-        state_product(a, own, t, r0, r1, a.carry.data + r0 * a.padded * a.k.itemsize)
-
-
 cdef void end_carry(const layer *a, part own) noexcept nogil:
     """Gradients of the initial states, which the pads of the output may have shown too."""
     cdef int64_t t, r, s, first = own.p0 * a.k.lanes
-    cdef int64_t n = min(own.p1 * a.k.lanes, a.units) - first
+    cdef int64_t n = min(own.p1 * a.k.lanes, a.units) - first, size = a.k.itemsize
     cdef bint cut
     for t in range(a.rows.time):
         if not a.reverse and t == 0:
             state_gradient(a, own, 0, 0, a.rows.active[0])
         elif a.reverse and a.rows.active[t + 1] < a.rows.active[t]:
             state_gradient(a, own, t, a.rows.active[t + 1], a.rows.active[t])
-    for s in range(a.cell.states):
+    for s in range(a.states):
         for r in range(own.r0, own.r1):
             cut = a.rows.cuts and not a.reverse and r < a.rows.active[0] and a.rows.cut[r]
-            copy_units(a, own, at(a, a.dstate_in[s], r), NULL if cut else a.carry.data + (s * a.rows.batch + r) * a.padded * a.k.itemsize)
-            if s == 0 and n > 0 and a.dy != NULL and a.rows.pads and not a.zero_pads:
-                a.k.add(at(a, a.dstate_in[0], r) + first * a.k.itemsize, at(a, a.dy, a.rows.count + r) + first * a.k.itemsize, n)
+            copy_units(a, own, at(a, a.dstate_in[s], r), NULL if cut else a.carry.data + (s * a.rows.batch + r) * a.padded * size)
+            if s < a.wide and n > 0 and a.dy != NULL and a.rows.pads and not a.zero_pads:
+                a.k.add(at(a, a.dstate_in[s], r) + first * size, at(a, a.dy, a.rows.count + r) + (s * a.units + first) * size, n)
 
 
 cdef void run_episodes_back(const layer *a, rnnf_team *team, part own, int64_t t, int64_t rows, int64_t next) noexcept nogil:
@@ -427,7 +472,7 @@ cdef void run_episodes_back(const layer *a, rnnf_team *team, part own, int64_t t
     while begin < end:
         r = begin
         while r < end and cut[r] == cut[begin]:
-            for s in range(a.cell.states if cut[r] else 0):
+            for s in range(a.states if cut[r] else 0):
                 copy_units(a, own, a.carry.data + (s * a.rows.batch + r) * size, NULL)
             r += 1
         run_step_back(a, team, own, t, begin, r, -1 if cut[begin] else next)
@@ -458,7 +503,7 @@ cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil
                 run_step_back(a, team, own, t, 0, following, t - 1 if a.reverse else t + 1)
             if following < active:
                 run_step_back(a, team, own, t, following, active, -1)
-        if a.split == SPLIT_UNITS:
+        if meets(a):
             rnnf_barrier(team)
     if a.dstate_in[0] != NULL:
         end_carry(a, own)
@@ -472,7 +517,7 @@ cdef void outer_of(const layer *a, int member, const operand *inputs, int64_t k,
     g.b, g.b_row, g.b_panel, g.nv = tape_at(a, 0, 0, slot + gate), a.cell.slots * a.k.lanes, a.tape_panel, gates
     g.c, g.c_row, g.c_panel, g.c_vector, g.cols, g.gated = target, a.cell.gates * a.units, a.k.lanes, a.units, a.units, 1
     for i in range(gates):
-        g.order[i] = a.order[product][slot + i if product == 0 else gate + i]
+        g.order[i] = i if product == 2 else a.order[product][slot + i if product == 0 else gate + i]
     if inputs == NULL:
         a.k.column_sum(&g, a.rows.count, p0, p1)
     else:
@@ -480,26 +525,37 @@ cdef void outer_of(const layer *a, int member, const operand *inputs, int64_t k,
         a.k.outer(&g, a.rows.count, p0, p1)
 
 
+cdef void recurrent_gradient(const layer *a, int member, int phase, int64_t p0, int64_t p1) noexcept nogil:
+    """dR of a phase: of all its gates at once, or one by one where each gate or state has an operand of its own."""
+    cdef int i, slot = a.cell.phase[phase].slot, gates = a.cell.phase[phase].product_gates, count = max(a.wide, gates)
+    cdef operand one
+    if phase > 0 or (a.masks == NULL and a.wide == 1):
+        outer_of(a, member, a.h_tape if phase == 0 else a.reset_tape, a.units, slot, 0, gates, 1 if phase == 0 else 0, a.drecurrent.data, p0, p1)
+        return
+    for i in range(count):
+        one = a.masked_tape[0] if a.masks != NULL else a.h_tape[0]
+        one.data += i * a.padded * a.k.itemsize
+        if a.wide > 1:
+            outer_of(a, member, &one, a.units, slot, 0, 1, 1, a.drecurrent.data + i * a.units * a.units * a.k.itemsize, p0, p1)
+        else:
+            outer_of(a, member, &one, a.units, slot, i, 1, 1, a.drecurrent.data, p0, p1)
+
+
 cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept nogil:
     cdef int64_t p0, p1
-    cdef int phase, gate, gates
-    cdef operand masked
+    cdef int phase, gates
     share(a.panels, team, member, 1, &p0, &p1)
     outer_of(a, member, a.x, a.inputs, 0, 0, a.cell.gates, 0, a.dkernel.data, p0, p1)
     for phase in range(a.cell.phases):
         gates = a.cell.phase[phase].product_gates
-        if a.masks != NULL and phase == 0:
-            for gate in range(gates):
-                masked = a.masked_tape[0]
-                masked.data += gate * a.padded * a.k.itemsize
-                outer_of(a, member, &masked, a.units, a.cell.phase[0].slot, gate, 1, 1, a.drecurrent.data, p0, p1)
-        else:
-            outer_of(a, member, a.h_tape if phase == 0 else a.reset_tape, a.units, a.cell.phase[phase].slot, 0, gates, 1 if phase == 0 else 0,
-                     a.drecurrent.data, p0, p1)
+        if gates > 0:
+            recurrent_gradient(a, member, phase, p0, p1)
     if a.dbias != NULL:
         outer_of(a, member, NULL, 0, 0, 0, a.cell.gates, 0, a.dbias.data, p0, p1)
         if a.recurrent_bias_rows:
             outer_of(a, member, NULL, 0, a.cell.phase[0].slot, 0, gates, 1, a.dbias.data + a.cell.gates * a.units * a.k.itemsize, p0, p1)
+    if a.dvectors != NULL:
+        outer_of(a, member, NULL, 0, a.cell.vector_slot, 0, a.cell.vectors, 2, a.dvectors.data, p0, p1)
 
 
 cdef void input_gradient(const layer *a, rnnf_team *team, int member) noexcept nogil:
@@ -544,7 +600,7 @@ cdef class RecurrentLayer(Op):
     buffers : dict of str to Buffer
         By the names of the fields of `layer`; what is missing is not computed.
     sizes : dict of str to int
-        inputs, units, chunk, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows.
+        inputs, units, chunk, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows, states, wide, shown_timed, vector_count.
     order : pair of sequences of int
         Gate of the engine -> Keras' gate, of the kernel and of the recurrent kernel's first phase.
     backward : bool
@@ -572,6 +628,7 @@ cdef class RecurrentLayer(Op):
             for j in range(len(order[i])):
                 a.order[i][j] = order[i][j]
         a.zero_pads, a.mask_count = sizes["zero_pads"], sizes.get("mask_count", 0)
+        a.states, a.wide, a.shown_timed, a.vector_count = sizes["states"], sizes["wide"], sizes["shown_timed"], sizes["vector_count"]
         self._take(a, buffers)
 
     cdef _take(self, layer *a, dict buffers):
@@ -584,12 +641,15 @@ cdef class RecurrentLayer(Op):
         a.dkernel, a.drecurrent, a.dbias = view(buffers, "dkernel"), view(buffers, "drecurrent"), view(buffers, "dbias")
         a.dh = view(buffers, "dh")
         a.carry, a.scratch, a.product = view(buffers, "carry"), view(buffers, "scratch"), view(buffers, "product")
+        a.vectors, a.dvectors, a.shown, a.dshown = view(buffers, "vectors"), view(buffers, "dvectors"), view(buffers, "shown"), view(buffers, "dshown")
         a.masks, a.masked, a.masked_tape = view(buffers, "masks"), view(buffers, "masked"), view(buffers, "masked_tape")
         for s in range(4):
             a.gate_recurrent_t[s] = view(buffers, f"gate_recurrent_t{s}")
-        for s in range(2):
+        for s in range(STATES_MOST):
+            a.state_recurrent_t[s] = view(buffers, f"state_recurrent_t{s}")
             a.state_in[s], a.state_out[s] = view(buffers, f"state_in{s}"), view(buffers, f"state_out{s}")
             a.dstate_in[s], a.dstate_out[s] = view(buffers, f"dstate_in{s}"), view(buffers, f"dstate_out{s}")
+        for s in range(2):
             a.keep[s] = view(buffers, f"keep{s}")
             a.recurrent[s], a.recurrent_t[s] = view(buffers, f"recurrent{s}"), view(buffers, f"recurrent_t{s}")
 
@@ -598,11 +658,11 @@ cdef class RecurrentLayer(Op):
 
 
 def cell_facts(str dtype, str cell):
-    """gates, slots, states and (product_gates, slot) of each phase."""
+    """gates, slots, states, (product_gates, slot) of each phase and the number of weights of each unit."""
     cdef const rnnf_kernels *k = kernels_of(dtype)
     cdef int i, p
     for i in range(CELL_COUNT):
         if k.cell[i].name.decode() == cell:
             phases = [(k.cell[i].phase[p].product_gates, k.cell[i].phase[p].slot) for p in range(k.cell[i].phases)]
-            return k.cell[i].gates, k.cell[i].slots, k.cell[i].states, phases
+            return k.cell[i].gates, k.cell[i].slots, k.cell[i].states, phases, k.cell[i].vectors
     raise KeyError(cell)

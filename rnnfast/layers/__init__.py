@@ -2,6 +2,7 @@
 
 from rnnfast.layers.attention import AdditiveAttention, Attention, AttentionPooling1D
 from rnnfast.layers.base import Layer, deserialize, serialize
+from rnnfast.layers.cells import IndRNN, MinGRU, PeepholeLSTM
 from rnnfast.layers.convolution import AveragePooling1D, Conv1D, Cropping1D, MaxPooling1D, ZeroPadding1D
 from rnnfast.layers.core import (
     Activation,
@@ -23,6 +24,7 @@ from rnnfast.layers.merging import Add, Average, Concatenate, Multiply, Subtract
 from rnnfast.layers.normalization import BatchNormalization
 from rnnfast.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnfast.layers.staged import LayerNormGRU, LayerNormLSTM, ProjectedLSTM
+from rnnfast.layers.statal import Statal
 from rnnfast.layers.wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "Flatten",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
+    "IndRNN",
     "Input",
     "InputLayer",
     "Layer",
@@ -54,12 +57,15 @@ __all__ = [
     "LayerNormalization",
     "Masking",
     "MaxPooling1D",
+    "MinGRU",
     "Multiply",
+    "PeepholeLSTM",
     "ProjectedLSTM",
     "RepeatVector",
     "Reshape",
     "SimpleRNN",
     "SpatialDropout1D",
+    "Statal",
     "Subtract",
     "TimeDistributed",
     "ZeroPadding1D",

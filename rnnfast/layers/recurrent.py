@@ -9,7 +9,8 @@ import numpy as np
 from rnnfast import activations, constraints, initializers, regularizers
 from rnnfast.layers.base import Layer, positive, rate, register
 from rnnfast.plan import Builder, Tensor, Variable
-from rnnfast.plan.recurrent import Direction, add_recurrent
+from rnnfast.plan.direction import Direction
+from rnnfast.plan.recurrent import add_recurrent
 from rnnfast.random import SeedGenerator
 
 _ROLES = ("kernel", "recurrent", "bias")
@@ -74,7 +75,7 @@ class Recurrent(Layer):
             setattr(self, f"{role}_constraint", constraints.get(roles[f"{role}_constraint"]))
         self.state_values: list[np.ndarray] | None = None
         self.kernel: Variable
-        self.recurrent_kernel: Variable
+        self.recurrent_kernel: Variable | None = None
         self.bias: Variable | None = None
 
     def _roles(self, role: str) -> dict[str, Any]:
@@ -90,6 +91,9 @@ class Recurrent(Layer):
         """Width of each state."""
         return [self.units] * self.states
 
+    def recurrent_shape(self) -> tuple[int, ...]:
+        return (self.output_size, self.gates * self.units)
+
     def bias_shape(self) -> tuple[int, ...]:
         return (self.gates * self.units,)
 
@@ -98,7 +102,8 @@ class Recurrent(Layer):
         if inputs is None:
             raise ValueError(f"{type(self).__name__} '{self.name}': the last dimension of the input must be known, got {input_shape}.")
         self.kernel = self.add_weight((inputs, self.gates * self.units), "kernel", **self._roles("kernel"))
-        self.recurrent_kernel = self.add_weight((self.output_size, self.gates * self.units), "recurrent_kernel", **self._roles("recurrent"))
+        if self.recurrent_shape():
+            self.recurrent_kernel = self.add_weight(self.recurrent_shape(), "recurrent_kernel", **self._roles("recurrent"))
         if self.use_bias:
             self.bias = self.add_weight(self.bias_shape(), "bias", **self._roles("bias"))
 

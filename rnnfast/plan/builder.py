@@ -113,9 +113,13 @@ class Builder:
 
     def constant(self, value: float, size: int, stride: int = 0) -> Buffer:
         """So many times the same number."""
-        array = np.full(size, value, self.dtype)
+        return self.constants_of(np.full(size, value), stride)
+
+    def constants_of(self, values: np.ndarray, stride: int = 0) -> Buffer:
+        """These numbers."""
+        array = np.ascontiguousarray(values, self.dtype)
         self.constants.append(array)
-        made = Buffer(str(value), 0, stride)
+        made = Buffer("constants", 0, stride)
         made.point(array.ctypes.data, stride)
         return made
 

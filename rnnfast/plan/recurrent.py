@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from rnnfast import _engine
 from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
+from rnnfast.plan.direction import Direction, Part, Result
 from rnnfast.plan.params import Variable
 from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, choose_chunk, choose_split
 from rnnfast.plan.zoneout import keep_factors
@@ -18,140 +20,25 @@ GATE_ORDER = {
     "lstm": ((0, 1, 2, 3), (0, 1, 2, 3)),
     "gru": ((2, 0, 1), (0, 1, 2)),
     "gru_reset_before": ((2, 0, 1), (0, 1)),
+    "statal": ((0,), (0,)),
+    "statal_seen": ((0,), (0,)),
+    "indrnn": ((0,), ()),
+    "mingru": ((1, 0), ()),
+    "peephole_lstm": ((0, 1, 2, 3), (0, 1, 2, 3)),
 }
 TAPE_GAP = 192  # bytes between the tape's panels, so that a row's panels fall into different cache sets
-
-
-@dataclass
-class Direction:
-    """One direction of a layer: its cell, weights and what it starts from.
-
-    Attributes
-    ----------
-    cell : str
-        A name of csrc/cells/cells.def.
-    units : int
-    kernel, recurrent_kernel : Variable
-    bias : Variable or None
-        Of shape (G H) or, with a recurrent bias, (2, G H).
-    activation, recurrent_activation : str
-    backwards : bool
-        Whether time runs from the last valid step to the first.
-    zero_output : bool
-        Whether masked steps show zeros instead of the output before.
-    initial : list of Tensor
-        Empty for zeros.
-    recurrent_dropout : float
-        In training, each gate's recurrent product has a mask of its own over the state (Keras' form of Gal and Ghahramani 2016).
-    seeds : SeedGenerator or None
-    zoneout : tuple of float
-        Of each state, the probability that a unit keeps its value of the step before.
-    layer : type or None
-        What takes the direction into a plan, where it is not the fused engine.
-    """
-
-    cell: str
-    units: int
-    kernel: Variable
-    recurrent_kernel: Variable
-    bias: Variable | None
-    activation: str
-    recurrent_activation: str
-    backwards: bool
-    zero_output: bool
-    initial: list[Tensor] = field(default_factory=list)
-    recurrent_dropout: float = 0.0
-    seeds: Any = None
-    zoneout: tuple[float, ...] = ()
-    layer: Any = None
-
-
-@dataclass
-class Result:
-    """What a direction gives: all steps, the last one, the final states. None and [] where they were not asked for."""
-
-    sequence: Tensor | None
-    last: Tensor | None
-    states: list[Tensor]
-
-
-class Part:
-    """One direction on its way into a plan: what the fused layers of this file and all others have in common. `op` and `line` make its op.
-
-    Parameters
-    ----------
-    b : Builder
-    x : Tensor
-    d : Direction
-    sequence, last, states : bool
-        What is asked for.
-    into : Buffer or None
-        Where the sequence is written, if not into a tensor of its own.
-    """
-
-    work = 0.0
-
-    def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
-        self.b, self.x, self.d = b, x, d
-        self.batch, self.time, self.inputs = x.rows.batch, x.rows.time, x.width
-        self.buffers: dict[str, Buffer | None] = {"x": x.buffer}
-        self.result = self._results(sequence, last, states, into)
-
-    def op(self, backward: bool) -> Any:
-        raise NotImplementedError
-
-    def line(self, kind: str) -> str:
-        raise NotImplementedError
-
-    def prepare_backward(self, dy: Buffer | None) -> None:
-        """Buffers of the backward op."""
-        raise NotImplementedError
-
-    def state_sizes(self) -> list[int]:
-        """Width of each state."""
-        raise NotImplementedError
-
-    def _results(self, sequence: bool, last: bool, states: bool, into: Buffer | None) -> Result:
-        b, x, units = self.b, self.x, (self.d.units,)
-        y = None
-        if sequence:
-            buffer = into or b.rows_buffer("sequence", x.rows, self.d.units)
-            y = Tensor(x.rows, units, buffer, timed=True, strided=into is None)
-        rows = b.batch_rows(x.rows) if last or states else x.rows
-        final = b.tensor("last", x, units, rows, timed=False) if last else None
-        return Result(y, final, [b.tensor(f"state {i}", x, (n,), rows, timed=False) for i, n in enumerate(self.state_sizes() if states else [])])
-
-    def _outside(self) -> None:
-        """Buffers of the results and of the states to start from."""
-        r, buffers = self.result, self.buffers
-        buffers |= {"y": r.sequence.buffer if r.sequence else None, "last": r.last.buffer if r.last else None}
-        buffers |= {f"state_out{i}": s.buffer for i, s in enumerate(r.states)} | {f"state_in{i}": s.buffer for i, s in enumerate(self.d.initial)}
-
-    def _outside_back(self, dy: Buffer | None) -> None:
-        r, buffers = self.result, self.buffers
-        buffers["dy"] = dy
-        buffers["dlast"] = r.last.grad if r.last else None
-        for i, state in enumerate(r.states):
-            buffers[f"dstate_out{i}"] = state.grad
-        for i, state in enumerate(self.d.initial):
-            if state.needs_grad:
-                buffers[f"dstate_in{i}"] = self.b.rows_buffer("d state", state.rows, state.width)
-
-    def after_backward(self) -> None:
-        """What follows the backward op."""
-        self.b.hand_over(self.x, self.buffers.get("dx"))
-        for i, state in enumerate(self.d.initial):
-            self.b.hand_over(state, self.buffers.get(f"dstate_in{i}"))
 
 
 class _Layer(Part):
     """A direction that the fused engine runs."""
 
     def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
-        self.gates, self.slots, self.state_count, self.phases = _engine.cell_facts(b.dtype, d.cell)
+        self.gates, self.slots, self.state_count, self.phases, self.vector_count = _engine.cell_facts(b.dtype, d.cell)
+        self.state_count = max(self.state_count, d.wide)
         super().__init__(b, x, d, sequence, last, states, into)
         self.padded = -(-d.units // b.lanes) * b.lanes
-        self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + d.units)
+        self.depth = d.wide * d.units if d.recurrent_kernel else 0
+        self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + self.depth)
         self.dropped = b.training and d.recurrent_dropout > 0
         self._weights()
         self._state()
@@ -170,22 +57,29 @@ class _Layer(Part):
         buffers["kernel"] = params.panels(d.kernel, (self.inputs, d.units, self.gates), x_order)
         for i, (gates, slot) in enumerate(self.phases):
             order = h_order if i == 0 else x_order[slot : slot + gates]
-            buffers[f"recurrent{i}"] = params.panels(d.recurrent_kernel, (d.units, d.units, gates), order)
+            if d.recurrent_kernel is not None:
+                buffers[f"recurrent{i}"] = params.panels(d.recurrent_kernel, (self.depth, d.units, gates), order)
         if d.bias is not None:
             buffers["bias"] = params.panels(d.bias, (1, d.units, self.gates), x_order)
             if len(d.bias.shape) == 2:
                 buffers["recurrent_bias"] = params.panels(d.bias, (1, d.units, self.phases[0][0]), h_order, row=1)
 
+        if d.vectors is not None:
+            buffers["vectors"] = params.panels(d.vectors, (1, d.units, self.vector_count), tuple(range(self.vector_count)))
+        elif d.constants:
+            self.vector_count = len(d.constants)
+            buffers["vectors"] = self.b.constants_of(np.tile(np.repeat(d.constants, self.b.lanes), self.padded // self.b.lanes))
+
     def _state(self) -> None:
         b, d, buffers = self.b, self.d, self.buffers
         gate_row = self.padded * self.gates
         self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize, self.inputs)
-        self.split = choose_split(self.batch, self.time, self.inputs, d.units, self.gates, b.itemsize, b.plan.threads)
+        self.split = choose_split(self.batch, self.time, self.inputs, d.units, self.gates, self.depth, b.itemsize, b.plan.threads)
         if self.dropped and self.split == SPLIT_UNITS:
             self.split = SPLIT_ROWS if self.batch >= b.plan.threads else SPLIT_NONE  # masked states are made a row at a time
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * self.batch * gate_row, gate_row)
-        buffers["h"] = b.buffer("h", 2 * self.batch * self.padded, self.padded)
-        if self.state_count > 1 or len(self.phases) > 1:
+        buffers["h"] = b.buffer("h", 2 * self.batch * d.wide * self.padded, d.wide * self.padded)
+        if self.state_count > d.wide or len(self.phases) > 1:
             buffers["memory"] = b.buffer("memory", self.batch * self.padded, self.padded)
         if len(self.phases) > 1:
             buffers["reset"] = b.buffer("reset h", self.batch * self.padded, self.padded)
@@ -195,14 +89,14 @@ class _Layer(Part):
             capacity = self.x.rows.capacity
             self.tape_panel = capacity * self.slots * b.lanes + TAPE_GAP // b.itemsize
             buffers["tape"] = b.buffer("tape", self.padded // b.lanes * self.tape_panel)
-            buffers["h_tape"] = b.rows_buffer("h tape", self.x.rows, self.padded)
+            buffers["h_tape"] = b.rows_buffer("h tape", self.x.rows, d.wide * self.padded)
             if len(self.phases) > 1:
                 buffers["reset_tape"] = b.rows_buffer("reset tape", self.x.rows, self.padded)
 
     def _masks(self) -> None:
-        """Recurrent dropout: a mask for each gate, the same at every step; rows keep theirs however they are sorted."""
+        """Recurrent dropout: a mask for each gate, or each state that enters the product, the same at every step; rows keep theirs however they are sorted."""
         b, d, buffers, rows = self.b, self.d, self.buffers, self.x.rows
-        count, ones = sum(gates for gates, _ in self.phases), b.constant(1, self.batch * self.padded, self.padded)
+        count, ones = self.mask_count, b.constant(1, self.batch * self.padded, self.padded)
         masks = buffers["masks"] = b.buffer("recurrent masks", count * self.batch * self.padded, self.padded)
         per_row = b.batch_rows(rows)
         for gate in range(count):
@@ -213,13 +107,18 @@ class _Layer(Part):
         buffers["masked_tape"] = b.rows_buffer("masked h tape", rows, count * self.padded)
         buffers["reset_tape"] = b.rows_buffer("reset tape", rows, self.padded) if len(self.phases) > 1 else None
 
+    @property
+    def mask_count(self) -> int:
+        return max(self.d.wide, sum(gates for gates, _ in self.phases))
+
     def op(self, backward: bool) -> Any:
         d = self.d
         sizes = {
             "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "tape_panel": self.tape_panel, "reverse": int(d.backwards),
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.split,
             "zero_pads": int(d.zero_output), "scratch_size": 128 * (max(self.inputs, d.units) + 8),
-            "mask_count": sum(gates for gates, _ in self.phases), "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
+            "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
+            "vector_count": self.vector_count, "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
         }  # fmt: skip
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
         return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, GATE_ORDER[d.cell], backward)
@@ -233,22 +132,32 @@ class _Layer(Part):
         """Buffers of the backward op."""
         b, d, buffers = self.b, self.d, self.buffers
         self._outside_back(dy)
-        for i, (gates, slot) in enumerate(self.phases):
-            order = GATE_ORDER[d.cell][1] if i == 0 else GATE_ORDER[d.cell][0][slot : slot + gates]
-            buffers[f"recurrent_t{i}"] = b.params.panels(d.recurrent_kernel, (d.units, d.units, gates), order, transposed=True)
-        buffers["dkernel"], buffers["drecurrent"] = b.gradient(d.kernel), b.gradient(d.recurrent_kernel)
+        if d.recurrent_kernel is not None:
+            self._transposed(d.recurrent_kernel)
+            buffers["drecurrent"] = b.gradient(d.recurrent_kernel)
+        buffers["dkernel"] = b.gradient(d.kernel)
         buffers["dbias"] = b.gradient(d.bias) if d.bias is not None else None
+        buffers["dvectors"] = b.gradient(d.vectors) if d.vectors is not None else None
         if self.dropped:
             buffers["product"] = b.buffer("product", self.batch * self.padded, self.padded)
-            for gate in range(self.phases[0][0]):
-                shape = (d.units, d.units, 1)
-                buffers[f"gate_recurrent_t{gate}"] = b.params.panels(d.recurrent_kernel, shape, (GATE_ORDER[d.cell][1][gate],), transposed=True)
         buffers["carry"] = b.buffer("carry", self.state_count * self.batch * self.padded, self.padded)
         size = 128 * (max(self.inputs, d.units) + 8)
         buffers["scratch"] = b.buffer("scratch", size * b.plan.threads, size)
         if self.x.needs_grad:
             buffers["kernel_t"] = b.params.panels(d.kernel, (self.inputs, d.units, self.gates), GATE_ORDER[d.cell][0], transposed=True)
             buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
+
+
+    def _transposed(self, kernel: Variable) -> None:
+        """The recurrent kernel for the gradients of what enters the products: of all gates at once, and where it is needed of each gate or each state."""
+        d, panels, (x_order, h_order) = self.d, self.b.params.panels, GATE_ORDER[self.d.cell]
+        for i, (gates, slot) in enumerate(self.phases):
+            order = h_order if i == 0 else x_order[slot : slot + gates]
+            self.buffers[f"recurrent_t{i}"] = panels(kernel, (d.units, d.units, gates), order, transposed=True)
+        for state in range(d.wide if d.wide > 1 else 0):
+            self.buffers[f"state_recurrent_t{state}"] = panels(kernel, (d.units, d.units, self.gates), h_order, transposed=True, row=state * d.units)
+        for gate in range(self.phases[0][0] if self.dropped else 0):
+            self.buffers[f"gate_recurrent_t{gate}"] = panels(kernel, (d.units, d.units, 1), (h_order[gate],), transposed=True)
 
 
 def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: bool, last: bool, states: bool, concat: bool = False) -> list[Result]:
@@ -264,7 +173,7 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
     if x.rows.masked or b.gradients:
         x = b.packed(x)
     x.rows.root.hold = not directions[-1].zero_output
-    width = sum(d.units for d in directions)
+    width = sum(d.width for d in directions)
     whole = b.tensor("both directions", x, (width,)) if concat and sequence else None
     ends = b.tensor("both ends", x, (width,), b.batch_rows(x.rows), timed=False) if concat and last else None
     layers: list[Part] = []
@@ -273,9 +182,10 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: 
         layer = (d.layer or _Layer)(b, x, d, sequence, last, states, b.part(whole.buffer, column) if whole else None)
         if ends:
             assert layer.result.last is not None
-            layer.result.last.buffer = layer.buffers["last"] = b.part(ends.buffer, column)
+            layer.result.last.buffer = b.part(ends.buffer, column)
+            layer.buffers |= layer.outputs(layer.result.last.buffer, "last")
         layers.append(layer)
-        column += d.units
+        column += d.width
     b.recurrent += layers
     _add(b, [layer.op(backward=False) for layer in layers], [layer.line("recurrent") for layer in layers], sum(layer.work for layer in layers))
     b.on_backward(lambda: _backward(b, x, layers, whole, ends))
@@ -298,8 +208,8 @@ def _backward(b: Builder, x: Tensor, layers: list[Part], whole: Tensor | None, e
         dy = b.part(whole.grad, column) if whole and whole.grad else own
         layer.prepare_backward(dy)
         if ends and ends.grad:
-            layer.buffers["dlast"] = b.part(ends.grad, column)
-        column += layer.d.units
+            layer.buffers |= layer.outputs(b.part(ends.grad, column), "last", "d")
+        column += layer.d.width
     _add(b, [layer.op(backward=True) for layer in layers], [layer.line("through time") for layer in layers], 2 * sum(layer.work for layer in layers))
     for layer in layers:
         layer.after_backward()

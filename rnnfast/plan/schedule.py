@@ -8,17 +8,17 @@ REGION_FLOPS = 250_000  # about 5 us of one core: below, a second thread costs m
 BARRIER_FLOPS = 24_000  # about 0.6 us of one core at batch 1, a few times a spin barrier
 
 
-def choose_split(batch: int, time: int, inputs: int, units: int, gates: int, itemsize: int, threads: int) -> int:
-    """Rows where there are enough, else units where a step is worth a barrier, else one thread."""
-    step = 2 * batch * gates * units * units
+def choose_split(batch: int, time: int, inputs: int, units: int, gates: int, depth: int, itemsize: int, threads: int) -> int:
+    """Rows where there are enough, else units where a step is worth a barrier or (its product's depth being 0) needs none, else one thread."""
+    step = 2 * batch * gates * units * depth
     if threads == 1 or (step + 2 * batch * gates * units * inputs) * time < REGION_FLOPS:
         return SPLIT_NONE
-    recurrent_bytes = gates * units * units * itemsize
+    recurrent_bytes = gates * units * depth * itemsize
     if step >= BARRIER_FLOPS * threads and recurrent_bytes > 0.75 * L2_BYTES and units >= 32 * threads:
         return SPLIT_UNITS
     if batch >= threads:
         return SPLIT_ROWS
-    return SPLIT_UNITS if step >= BARRIER_FLOPS and units >= 16 * threads else SPLIT_NONE
+    return SPLIT_UNITS if (step >= BARRIER_FLOPS or depth == 0) and units >= 16 * threads else SPLIT_NONE
 
 
 def choose_chunk(batch: int, time: int, gate_row: int, itemsize: int, inputs: int) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 from rnnfast import _engine
 from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
+from rnnfast.plan.direction import Direction, Part
 from rnnfast.plan.params import Variable
-from rnnfast.plan.recurrent import Direction, Part
 from rnnfast.plan.schedule import SPLIT_NONE, choose_split
 
 GROUPS = {"lstm": (0, 4), "gru": (0, 2, 3)}  # borders of the gates that are normalised together

@@ -25,6 +25,8 @@ def _recurrent(layer: L.Recurrent, tape: Any, d_outs: Arrays) -> Back:
     zero = layer.get("zero_output_for_mask", False)
     if not d_states:
         d_states = [np.zeros((shape[0], n)) for n in cell.state_sizes]
+    if cell.shown:
+        d_states = [np.zeros((shape[0], dy.shape[-1])), *d_states]
     dx = np.zeros(shape)
     if not tapes and not sequence and not zero:
         d_states = [d_states[0] + dy, *d_states[1:]]
@@ -37,7 +39,7 @@ def _recurrent(layer: L.Recurrent, tape: Any, d_outs: Arrays) -> Back:
         d_states = [h + np.where(keep, 0.0, d) for h, d in zip(d_held, d_states, strict=True)]
         if not zero:
             d_states[0] = d_states[0] + np.where(keep, 0.0, d_out)
-    return dx, [g.copy() for g in cell.grads], d_states
+    return dx, [g.copy() for g in cell.grads], cell.lead_back(d_states)
 
 
 def _bidirectional(layer: L.Bidirectional, tape: Any, d_outs: Arrays) -> Back:

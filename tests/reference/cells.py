@@ -21,6 +21,8 @@ class Cell:
 
     gates = 1
     states = 1
+    shown = 0  # 1 where what the layer gives is not the first state: then it stands before the states
+    options: tuple[str, ...] = ()
 
     def __init__(self, weights: Arrays, use_bias: bool = True, activation: str | None = "tanh") -> None:
         self.weights = [np.asarray(w, np.float64) for w in weights]
@@ -36,6 +38,14 @@ class Cell:
 
     def _split(self, a: Array) -> Arrays:
         return np.split(a, self.gates, axis=-1)
+
+    def lead(self, states: Arrays) -> Arrays:
+        """What is shown before the first step, where it is not the first state."""
+        return []
+
+    def lead_back(self, d_states: Arrays) -> Arrays:
+        """Gradients of the states alone."""
+        return d_states
 
     def step(self, x: Array, states: Arrays) -> tuple[Arrays, Any]:
         raise NotImplementedError
@@ -183,4 +193,4 @@ class Zoneout:
         return dx, [o + p * d for o, p, d in zip(d_old, self.rates, d_states, strict=True)]
 
 
-CELLS: dict[str, type[Cell]] = {"SimpleRNN": SimpleRNNCell, "LSTM": LSTMCell, "GRU": GRUCell}
+PLAIN_CELLS: dict[str, type[Cell]] = {"SimpleRNN": SimpleRNNCell, "LSTM": LSTMCell, "GRU": GRUCell}

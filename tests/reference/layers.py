@@ -13,13 +13,16 @@ import numpy as np
 
 from tests.reference import staged_cells
 from tests.reference.activations import value
-from tests.reference.cells import CELLS as PLAIN_CELLS
-from tests.reference.cells import Zoneout
+from tests.reference.cells import PLAIN_CELLS, Cell, Zoneout
+from tests.reference.statal import StatalCell
+from tests.reference.unit_cells import IndRNNCell, MinGRUCell, PeepholeLSTMCell
 
 Array = np.ndarray
 Spec = tuple[str, Any]
-CELLS = PLAIN_CELLS | staged_cells.CELLS
 Forward = tuple[list[Array], Array | None, Any]
+
+SHAPED_CELLS: dict[str, Any] = {"IndRNN": IndRNNCell, "MinGRU": MinGRUCell, "PeepholeLSTM": PeepholeLSTMCell, "Statal": StatalCell}
+CELLS: dict[str, type[Cell]] = PLAIN_CELLS | staged_cells.CELLS | SHAPED_CELLS
 
 
 class Layer:
@@ -44,7 +47,7 @@ class Recurrent(Layer):
 
     def __init__(self, kind: str, weights: list[Array], **config: Any) -> None:
         super().__init__(weights, **config)
-        names = ("use_bias", "activation", "recurrent_activation", "reset_after", "epsilon")
+        names = ("use_bias", "activation", "recurrent_activation", "reset_after", "epsilon", *CELLS[kind].options)
         self.cell: Any = CELLS[kind](weights, **{k: config[k] for k in names if k in config})
         if "zoneout" in config:
             self.cell = Zoneout(self.cell, [config["zoneout"], config.get("zoneout_cell", 0.0)][: self.cell.states])
@@ -54,6 +57,7 @@ class Recurrent(Layer):
         if initial_state is None:
             initial_state = [np.zeros((batch, n)) for n in self.cell.state_sizes]
         states = [np.asarray(s, np.float64) for s in initial_state]
+        states = self.cell.lead(states) + states
         order = range(steps)[::-1] if self.get("go_backwards") else range(steps)
         valid = np.ones((batch, steps), bool) if mask is None else np.asarray(mask, bool)
         x = np.where(valid[:, :, None], x, 0.0)
@@ -68,10 +72,10 @@ class Recurrent(Layer):
             outputs.append(last)
             tapes.append((t, keep, tape))
         sequence = self.get("return_sequences", False)
-        y = np.stack(outputs, axis=1) if outputs else np.zeros((batch, 0, self.cell.state_sizes[0]))
+        y = np.stack(outputs, axis=1) if outputs else np.zeros((batch, 0, states[0].shape[1]))
         outs = [y if sequence else last]
         if self.get("return_state", False):
-            outs += states
+            outs += states[self.cell.shown :]
         return outs, (mask if sequence else None), (x.shape, tapes)
 
 
@@ -271,6 +275,8 @@ def _count(spec: Spec) -> int:
         return int(config.get("scale", True)) + int(config.get("center", True))
     if kind in staged_cells.CELLS:
         return len(staged_cells.weight_shapes(kind, config, 1))
+    if kind in SHAPED_CELLS:
+        return len(SHAPED_CELLS[kind].shapes(1, **config))
     if kind in CELLS or kind == "Dense":
         return (2 if kind in CELLS else 1) + int(config.get("use_bias", True))
     return int(kind == "Embedding")
@@ -287,6 +293,8 @@ def weight_shapes(spec: Spec, features: int) -> list[tuple[int, ...]]:
         return [(config["input_dim"], config["output_dim"])]
     if kind in staged_cells.CELLS:
         return staged_cells.weight_shapes(kind, config, features)
+    if kind in SHAPED_CELLS:
+        return list(SHAPED_CELLS[kind].shapes(features, **config))
     if kind in CELLS:
         units, wide = config["units"], CELLS[kind].gates * config["units"]
         bias = (2, wide) if kind == "GRU" and config.get("reset_after", True) else (wide,)
