@@ -16,6 +16,7 @@ COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator
 EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
     "captions": {"captioner": (">", 0.9), "most frequent name": ("<", 0.2)},
     "char_rnn": {"gain": (">", 0.0)},
+    "conv_gru": {"conv + gru": ("<", 0.012), "naive": (">", 0.25), "error ratio": ("<", 1.1)},
     "forecasting": {
         "sines naive mse": ("<", 0.25705),
         "sines direct mse": ("<", 0.012),
@@ -25,16 +26,17 @@ EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
         "airline direct rmse": ("<", 30),
         "airline seq2seq rmse": ("<", 30),
     },
-    "char_rnn": {"gain": (">", 0.0)},
+    "genome": {"conv + gru": (">", 0.95), "counts of 3-mers": ("<", 0.75)},
     "image_rows": {"rows": (">", 0.93), "repeated": (">", 0.95)},
+    "long_memory": {"adding_50_LSTM": ("<", 0.03), "adding_50_GRU": ("<", 0.03), "adding_50_SimpleRNN": (">", 0.1)},
     "melody": {"in the scale": (">", 0.97), "end on the tonic": (">", 0.8), "blind in the scale": ("<", 0.8)},
     "next_word": {"ratio": ("<", 1.0)},
     "sentiment": {"accuracy": (">", 0.97), "bag_of_words": ("<", 0.85)},
-    "transcription": {"cer_beam": ("<", 0.15), "beam_minus_greedy": ("<=", 0.002), "cer_detector": (">", 0.2)},
     "tagging": {"f1": (">", 0.98), "baseline_f1": ("<", 0.85)},
+    "transcription": {"cer_beam": ("<", 0.15), "beam_minus_greedy": ("<=", 0.002), "cer_detector": (">", 0.2)},
     "translation": {"attention": (">", 0.93), "without attention": ("<", 0.6), "nearest string": ("<", 0.1)},
+    "video": {"encoder + gru": (">", 0.97), "one frame": ("<", 0.7), "mean of all frames": ("<", 0.7)},
 }
-PEERS = {"image_rows": "sklearn"}
 PEERS = {"captions": "sklearn", "image_rows": "sklearn"}
 
 
