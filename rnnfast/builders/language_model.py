@@ -128,9 +128,7 @@ class LanguageModel(Sequential):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Make a model, with new weights, from :meth:`get_config`'s result."""
-        model: Any = super().from_config(config)
-        model._speak(Vocabulary.from_config(config["vocabulary"]))
-        return model  # type: ignore[no-any-return]
+        return super().from_config(config | {"vocabulary": Vocabulary.from_config(config["vocabulary"])})  # type: ignore[return-value]
 
 
 def language_model(
