@@ -22,7 +22,6 @@ from rnnfast.utils import set_random_seed
 UNITS, BATCH, SYMBOLS = 32, 32, 8
 CELLS = {"SimpleRNN": layers.SimpleRNN, "LSTM": layers.LSTM, "GRU": layers.GRU}
 RATES = {"SimpleRNN": 0.003, "LSTM": 0.01, "GRU": 0.01}
-PICTURE = "long_memory.png"
 
 
 def adding(count: int, time: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -81,8 +80,8 @@ def flows(models: list[Sequential], time: int) -> list[diagnostics.GradientFlow]
     return [diagnostics.gradient_flow(model, x, y) for model in models]
 
 
-def picture(before: list[diagnostics.GradientFlow], after: list[diagnostics.GradientFlow], time: int) -> None:
-    """Write long_memory.png: gradients through time before and after training."""
+def picture(before: list[diagnostics.GradientFlow], after: list[diagnostics.GradientFlow], time: int, path: str) -> None:
+    """Draw the gradients through time before and after training."""
     from rnnfast.diagnostics.pictures import finish, new_figure
 
     figure = new_figure(9, 3.6)
@@ -90,11 +89,11 @@ def picture(before: list[diagnostics.GradientFlow], after: list[diagnostics.Grad
         for flow in found:
             flow.plot(axes=axes)
         axes.set(title=f"adding, T = {time}: {title}", ylim=(1e-16, 1))
-    finish(figure, PICTURE)
-    print(f"Picture: {PICTURE}")
+    finish(figure, path)
+    print(f"Picture: {path}")
 
 
-def run(quick: bool = False, plot: bool = False) -> dict[str, float]:
+def run(quick: bool = False, plot: str | None = None) -> dict[str, float]:
     """Train every cell on both tasks; returns the scores."""
     times = {50: 400} if quick else {100: 900, 400: 900}  # steps of training
     scores, trained = {"adding_constant": 2 / 12}, []
@@ -116,7 +115,7 @@ def run(quick: bool = False, plot: bool = False) -> dict[str, float]:
     for flow in after:
         scores[f"gradient_{flow.layers[0].name}"] = flow.layers[0].ratio
     if plot:
-        picture(before, after, longest)
+        picture(before, after, longest, plot)
 
     delay, steps, units = (6, 150, 32) if quick else (30, 1600, 64)
     print(f"\nCopying 5 of {SYMBOLS} symbols after {delay} steps of silence: repeated rightly; guessing has {1 / SYMBOLS:.3f}")
