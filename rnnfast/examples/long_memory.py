@@ -96,7 +96,8 @@ def picture(before: list[diagnostics.GradientFlow], after: list[diagnostics.Grad
 def run(quick: bool = False, plot: str | None = None) -> dict[str, float]:
     """Train every cell on both tasks; returns the scores."""
     times = {50: 400} if quick else {100: 900, 400: 900}  # steps of training
-    scores, trained = {"adding_constant": 2 / 12}, []
+    scores = {"adding_constant": 2 / 12}
+    trained: list[Sequential] = []
     print(f"Adding: mean squared error on 1000 new sequences; always answering 1 has {2 / 12:.4f}")
     for time, steps in times.items():
         trained = []

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast.errors import ShapeError
-from rnnfast.layers.runner import Runner, States
+from rnnfast.layers.runner import Masks, Runner, States
 from rnnfast.models.steps import Steps, last_steps
 
 
@@ -84,8 +84,8 @@ class Windows:
         if to == self.at:
             return
         part, runner = slice(self.at, to), self.steps.runner
-        steps = [self.valid[:, part]] if self.masked else [None]
-        cuts = [None if self.resets is None else self.resets[:, part]]
+        steps: Masks = [self.valid[:, part] if self.masked else None]
+        cuts: Masks = [None if self.resets is None else self.resets[:, part]]
         xs = runner.check_inputs(self.x[:, part])
         key = ("advance", id(self.steps), runner.sizes(xs, steps, cuts))
         bound = runner.bounds.get(key)
@@ -146,7 +146,7 @@ def train_windows(
         loss, found = w.train(begin, new, end)
         losses.append(loss)
         sizes.append(size)
-        norms.append(steps.gradient_norm)
+        norms.append(steps.gradient_norm or 0.0)
         if found is not None:
             predictions = np.full((w.batch, w.time, *found.shape[2:]), 0, found.dtype) if predictions is None else predictions
             predictions[:, new:end] = found[:, new - begin : end - begin]
