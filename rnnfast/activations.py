@@ -36,7 +36,16 @@ class Activation:
 _ROWS = _engine.ACTIVATIONS[_engine.ACTIVATIONS.index("softmax") :]
 _ALL = {name: Activation(name) for name in _engine.ACTIVATIONS}
 globals().update(_ALL)
-__all__ = ["Activation", "get", "name_of", *_ALL]
+__all__ = ["Activation", "get", "glu", "name_of", *_ALL]
+
+
+def glu(x: Any) -> np.ndarray:
+    """The gated linear unit: ``a * sigmoid(g)`` of the halves [a, g] of the last axis (Dauphin et al. 2017, arXiv 1612.08083). As a layer: ``Activation("glu")``."""
+    array = np.asarray(x)
+    if array.ndim == 0 or array.shape[-1] % 2:
+        raise ValueError(f"activations.glu: the last axis must have an even size, got shape {array.shape}.")
+    value, gate = np.split(array, 2, axis=-1)
+    return value * _ALL["sigmoid"](gate)
 
 
 def name_of(owner: str, argument: str, identifier: Any) -> str:
@@ -66,4 +75,4 @@ def get(identifier: Any) -> Callable[[Any], np.ndarray]:
     >>> get("relu")([-1.0, 2.0])
     array([0., 2.])
     """
-    return _ALL[name_of("activations.get", "activation", identifier)]
+    return glu if identifier in ("glu", glu) else _ALL[name_of("activations.get", "activation", identifier)]

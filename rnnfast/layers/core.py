@@ -13,6 +13,7 @@ from rnnfast.errors import ShapeError
 from rnnfast.layers.base import Layer, positive, rate, register
 from rnnfast.layers.graph import Symbol
 from rnnfast.plan import Builder, Tensor, Variable
+from rnnfast.plan.gating import add_glu
 from rnnfast.random import SeedGenerator
 
 
@@ -231,16 +232,32 @@ class Activation(Layer):
     Parameters
     ----------
     activation : str
+        Also "glu", the gated linear unit ``a sigmoid(g)`` of the two halves [a, g] of the last axis (Dauphin et al. 2017, arXiv 1612.08083), which halves its size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Activation("glu")(np.array([[3.0, 0.0]], np.float32))
+    array([[1.5]], dtype=float32)
     """
 
     streams = True
 
     def __init__(self, activation: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.activation = activations.name_of(f"Activation '{self.name}'", "activation", activation)
+        halves = activation in ("glu", activations.glu)
+        self.activation = "glu" if halves else activations.name_of(f"Activation '{self.name}'", "activation", activation)
+
+    def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
+        if self.activation == "glu" and (len(features) != 1 or features[0] % 2):
+            return f"glu needs one axis of features, of even size, got {features}"
+        return super().input_problem(features, timed)
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*shape[:-1], (shape[-1] or 0) // 2) if self.activation == "glu" else shape
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        return b.activation(x, self.activation)
+        return add_glu(b, x) if self.activation == "glu" else b.activation(x, self.activation)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"activation": self.activation}
