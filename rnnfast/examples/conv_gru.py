@@ -1,7 +1,7 @@
-"""Convolution and recurrence: the same forecasts in half the time.
+"""Convolution and recurrence: the better forecasts in less time.
 
 10 000 series of two sines with noise (A. Géron, "Hands-on machine learning", 2nd edition, chapter 15): from 50 values the next 10 are forecast at once. A GRU reads all 50 values one by
-one. Behind a convolution of stride 2 it reads 25 vectors instead, each a summary of 8 values from which the noise is filtered: fewer steps to compute, and fewer to remember over.
+one. Behind a convolution of stride 2 it reads 22 vectors instead, each a summary of 8 values from which the noise is filtered: fewer steps to compute, and fewer to remember over.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ def run(quick: bool = False) -> dict[str, float]:
     scores, models = {}, {}
     for baseline in data.baselines(horizon=10, lags=50):
         scores[baseline.name] = float(np.square(baseline.fit(train).predict(history, 10) - truth).mean())
-    for name, build in (("gru", many_to_one), ("conv + gru", conv_gru)):
+    builders = {
+        "gru": lambda: many_to_one(features=1, outputs=10, cell="gru", units=32),
+        "conv + gru": lambda: conv_gru(features=1, outputs=10, filters=16, kernel_size=8, strides=2, padding="valid", units=32),
+    }
+    for name, build in builders.items():
         rnnfast.utils.set_random_seed(42)
-        models[name] = build(features=1, outputs=10, cell="gru", units=32)  # type: ignore[operator]
+        models[name] = build()
         rate = rnnfast.schedules.CosineDecay(5e-3, epochs * len(x) // 32)
         models[name].compile(rnnfast.optimizers.Adam(rate), "mse")
         models[name].fit(x, y, batch_size=32, epochs=epochs, verbose=0)

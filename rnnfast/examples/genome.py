@@ -53,7 +53,7 @@ def logistic_regression(x: np.ndarray, y: np.ndarray, test: np.ndarray, steps: i
 def run(quick: bool = False) -> dict[str, float]:
     """Accuracies on strands that no model has seen."""
     random = np.random.default_rng(0)
-    (x, y), (x_test, y_test) = strands(6000 if quick else 16000, random), strands(2000, random)
+    (x, y), (x_test, y_test) = strands(8000 if quick else 16000, random), strands(2000, random)
     scores = {"majority": float(max(y_test.mean(), 1 - y_test.mean()))}
     for k in (3,) if quick else (3, 4, 5):
         scores[f"counts of {k}-mers"] = float((logistic_regression(kmer_counts(x, k), y, kmer_counts(x_test, k)) == y_test).mean())
