@@ -1,4 +1,4 @@
-"""Convolution and recurrence: the better forecasts in less time.
+"""Convolution and recurrence: better forecasts in less time.
 
 10 000 series of two sines with noise (A. Géron, "Hands-on machine learning", 2nd edition, chapter 15): from 50 values the next 10 are forecast at once. A GRU reads all 50 values one by
 one. Behind a convolution of stride 2 it reads 22 vectors instead, each a summary of 8 values from which the noise is filtered: fewer steps to compute, and fewer to remember over.
