@@ -14,13 +14,13 @@ With ``--plot FILE`` the attention of a few translations is drawn (needs the ext
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
 
 import rnnfast
 from rnnfast.builders import EncoderDecoder, encoder_decoder
+from rnnfast.examples._run import main
 
 MONTHS = {
     "en": "January February March April May June July August September October November December".split(),
@@ -137,7 +137,7 @@ def trained(train: list[Pair], attention: str | None, epochs: int, units: int) -
     return model
 
 
-def plot(model: EncoderDecoder, texts: Sequence[str], path: str) -> None:
+def draw(model: EncoderDecoder, texts: Sequence[str], path: str) -> None:
     """Draw which letters each written digit looked at."""
     try:
         import matplotlib.pyplot as plt
@@ -155,7 +155,7 @@ def plot(model: EncoderDecoder, texts: Sequence[str], path: str) -> None:
     plt.close(figure)
 
 
-def run(quick: bool = False, picture: str | None = None) -> dict[str, float]:
+def run(quick: bool = False, plot: str | None = None) -> dict[str, float]:
     """Train, translate unseen strings, and print the share of exact matches beside the baselines."""
     size, epochs, units = (3000, 8, 48) if quick else (10000, 15, 64)
     found = pairs(size + 500, seed=0)
@@ -176,14 +176,10 @@ def run(quick: bool = False, picture: str | None = None) -> dict[str, float]:
     print(f"Exact matches on {len(test)} strings that were not in training:")
     for name, score in scores.items():
         print(f"  {name:<20}{score:7.1%}")
-    if picture:
-        plot(model, ["el 3 de marzo de 1998", "March 3rd, 1998", "doscientos treinta y uno"], picture)
+    if plot is not None:
+        draw(model, ["el 3 de marzo de 1998", "March 3rd, 1998", "doscientos treinta y uno"], plot)
     return scores
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smaller version of the task, in seconds")
-    parser.add_argument("--plot", metavar="FILE", help="draw the attention to a PNG file")
-    given = parser.parse_args()
-    run(given.quick, given.plot)
+    main(run)
