@@ -6,6 +6,7 @@
 
 typedef struct {
     int size;
+    int stop; /* set by an op that cannot go on, before a barrier: no later op is run */
     _Alignas(128) int arrived; /* each on cache lines of its own: the waiters read only `passed` */
     _Alignas(128) int passed;
 } rnnf_team;

@@ -27,7 +27,7 @@ from rnnfast import (
 from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
-from rnnfast.layers import Input
+from rnnfast.layers import Input, register_cell
 from rnnfast.models.files import load
 from rnnfast.models.model import Model
 from rnnfast.models.sequential import Sequential
@@ -66,6 +66,7 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "register_cell",
     "regularizers",
     "schedules",
     "set_num_threads",

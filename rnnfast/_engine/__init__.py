@@ -8,6 +8,7 @@ from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
+from rnnfast._engine.python import PythonOp
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
 from rnnfast._engine.staged import StagedLayer, row_cell_facts
@@ -22,6 +23,7 @@ __all__ = [
     "PairOp",
     "PrefixBeam",
     "Program",
+    "PythonOp",
     "RecurrentLayer",
     "RowOp",
     "Rows",

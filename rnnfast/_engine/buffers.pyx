@@ -54,6 +54,11 @@ cdef class Rows:
         return self.map.pads
 
     @property
+    def steps(self):
+        """First packed row and number of rows of each step."""
+        return [(self.map.offset[t], self.map.active[t]) for t in range(self.map.time)]
+
+    @property
     def order(self):
         """Sorted row -> row of the caller."""
         cdef int64_t first = 2 * (self.map.time + 1)

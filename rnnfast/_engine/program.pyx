@@ -5,6 +5,8 @@ from threading import Lock
 
 import numpy as np
 
+from rnnfast._engine.python import PythonOp, raise_failure
+
 cimport numpy as cnp
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport uint32_t
@@ -106,6 +108,7 @@ cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef int half = team.size // 2
     if member == 0:
         p.team[0].size, p.team[1].size = max(1, half), max(1, team.size - half)
+        p.team[0].stop = p.team[1].stop = 0
     rnnf_barrier(team)
     if team.size == 1:
         p.work[0](p.args[0], team, 0)
@@ -114,6 +117,8 @@ cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
         p.work[0](p.args[0], &p.team[0], member)
     else:
         p.work[1](p.args[1], &p.team[1], member - half)
+    if p.team[0].stop or p.team[1].stop:
+        team.stop = 1
 
 
 cdef class PairOp(Op):
@@ -153,6 +158,7 @@ cdef class Program:
     cdef int made
     cdef readonly object lock
     cdef double *ends  # where the moments at which the ops end are written, if somebody asks
+    cdef list guarded  # ops that call Python
     # the direct path: one array in, one array out, no masks
     cdef Buffer source
     cdef Buffer target
@@ -168,6 +174,7 @@ cdef class Program:
         cdef Buffer buffer
         cdef int i
         self.ops, self.team_size, self.count, self.lock, self.made = ops, team_size, len(ops), Lock(), threads_set
+        self.guarded = [one for op in ops for one in (op.record if isinstance(op, PairOp) else (op,)) if isinstance(one, PythonOp)]
         self.arena = np.zeros(arena_bytes + 128, np.uint8)
         address = (self.arena.ctypes.data + 63) // 64 * 64
         for buffer in buffers:
@@ -191,12 +198,14 @@ cdef class Program:
             rnnf_barrier(team)
             if self.ends != NULL and tid == 0:
                 self.ends[i] = clock_seconds()
+            if team.stop:
+                break
         rnnf_float_mode_leave(mode)
 
     cdef void launch(self) noexcept nogil:
         cdef rnnf_team team[1]
         cdef int size = 1 if forked else self.team_size
-        team[0].size, team[0].arrived, team[0].passed = size, 0, 0
+        team[0].size, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0
         if size == 1:
             self.member(team, 0)
             return
@@ -207,6 +216,8 @@ cdef class Program:
         """Run all ops. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""
         with nogil:
             self.launch()
+        if self.guarded:
+            raise_failure(self.guarded)
 
     def run_timed(self):
         """As run; returns the seconds that each op took, float64."""
@@ -258,6 +269,8 @@ cdef class Program:
             self.source.view.data, self.target.view.data = <char *>cnp.PyArray_DATA(array), <char *>cnp.PyArray_DATA(result)
             with nogil:
                 self.launch()
+            if self.guarded:
+                raise_failure(self.guarded)
             return result
         finally:
             self.lock.release()

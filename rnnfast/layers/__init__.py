@@ -23,6 +23,7 @@ from rnnfast.layers.core import (
 from rnnfast.layers.merging import Add, Average, Concatenate, Multiply, Subtract
 from rnnfast.layers.normalization import BatchNormalization
 from rnnfast.layers.recurrent import GRU, LSTM, SimpleRNN
+from rnnfast.layers.rnn import RNN, Cell, StackedRNNCells, register_cell
 from rnnfast.layers.staged import LayerNormGRU, LayerNormLSTM, ProjectedLSTM
 from rnnfast.layers.statal import Statal
 from rnnfast.layers.wrappers import Bidirectional, TimeDistributed
@@ -30,6 +31,7 @@ from rnnfast.layers.wrappers import Bidirectional, TimeDistributed
 __all__ = [
     "GRU",
     "LSTM",
+    "RNN",
     "Activation",
     "Add",
     "AdditiveAttention",
@@ -39,6 +41,7 @@ __all__ = [
     "AveragePooling1D",
     "BatchNormalization",
     "Bidirectional",
+    "Cell",
     "Concatenate",
     "Conv1D",
     "Cropping1D",
@@ -66,9 +69,11 @@ __all__ = [
     "SimpleRNN",
     "SpatialDropout1D",
     "Statal",
+    "StackedRNNCells",
     "Subtract",
     "TimeDistributed",
     "ZeroPadding1D",
     "deserialize",
+    "register_cell",
     "serialize",
 ]

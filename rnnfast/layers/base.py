@@ -173,6 +173,10 @@ class Layer:
         """Shapes of what a live stream keeps of this layer from call to call: the states of a recurrent one."""
         return [(n,) for n in self.state_sizes] if hasattr(self, "describe_states") else []  # type: ignore[attr-defined]
 
+    def stream_start(self) -> list[np.ndarray]:
+        """What a live stream starts from, arrays [1, *shape] of `stream_shapes`."""
+        return [np.zeros((1, *shape), self.dtype) for shape in self.stream_shapes()]
+
     def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
         """What is wrong with an input of this kind, or None."""
         if self.timed is True and not timed:

@@ -16,7 +16,99 @@ from rnnfast.random import SeedGenerator
 _ROLES = ("kernel", "recurrent", "bias")
 
 
-class Recurrent(Layer):
+class OverTime(Layer):
+    """Base of all layers that run a cell over time.
+
+    Parameters
+    ----------
+    return_sequences, return_state, go_backwards, stateful, unroll : bool
+        As in Keras; `unroll` is accepted and changes nothing.
+    zero_output_for_mask : bool
+        Whether masked steps of a returned sequence are zeros instead of the output before.
+    activity_regularizer : optional
+    """
+
+    timed = True
+    streams = uses_mask = True
+
+    def __init__(
+        self, *, return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False,
+        zero_output_for_mask: bool = False, activity_regularizer: Any = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
+        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.state_values: list[np.ndarray] | None = None
+
+    @property
+    def output_size(self) -> int:
+        """Width of the output."""
+        raise NotImplementedError
+
+    @property
+    def state_sizes(self) -> list[int]:
+        """Width of each state."""
+        raise NotImplementedError
+
+    def initial_values(self, batch: int) -> list[np.ndarray]:
+        """The states that a sequence starts from, each [batch, width]."""
+        return [np.zeros((batch, n), self.dtype) for n in self.state_sizes]
+
+    def stream_start(self) -> list[np.ndarray]:
+        return self.initial_values(1)
+
+    def inputs(self, b: Builder, x: Tensor) -> Tensor:
+        """What the cell sees of the input."""
+        return x
+
+    def direction(self, initial: list[Tensor], backwards: bool = False) -> Any:
+        """What `plan.recurrent.add_recurrent` runs."""
+        raise NotImplementedError
+
+    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], shape[1], self.output_size) if self.return_sequences else (shape[0], self.output_size)
+
+    def output_shapes(self, shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
+        return [self.output_shape(shape)] + [(shape[0], n) for n in (self.state_sizes if self.return_state else [])]
+
+    def describe(self, b: Builder, x: Tensor) -> Tensor:
+        return self.describe_states(b, x, [])[0]
+
+    def describe_states(self, b: Builder, x: Tensor, initial: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """As describe, from given states; also returns the final ones when they are asked for."""
+        initial = initial or b.carried_states(self, x.rows)
+        x = self.inputs(b, x)
+        need = self.return_state or self.stateful
+        streaming = b.streaming is not None
+        sequences = self.return_sequences or streaming
+        result = add_recurrent(b, x, [self.direction(initial)], sequences, not sequences, need or streaming)[0]
+        if self.stateful or streaming:
+            b.carry_states(self, result.states)
+        output = result.sequence if sequences else result.last
+        assert output is not None
+        if self.zero_output_for_mask and not sequences:
+            output = b.blank(output, x.rows, self.go_backwards)
+        if self.activity_regularizer is not None:
+            b.activities.append((output, self.activity_regularizer))
+        return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not streaming else []
+
+    def reset_state(self) -> None:
+        """Let a stateful layer start anew."""
+        if self.state_values is not None:
+            for state, start in zip(self.state_values, self.initial_values(len(self.state_values[0])), strict=True):
+                state[...] = start  # in place: plans point at it
+
+    reset_states = reset_state
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("return_sequences", "return_state", "go_backwards", "stateful", "unroll", "zero_output_for_mask")
+        config = super().get_config() | {name: getattr(self, name) for name in names}
+        return config | {"activity_regularizer": regularizers.serialize(self.activity_regularizer)}
+
+
+class Recurrent(OverTime):
     """Base of the recurrent layers.
 
     Parameters
@@ -36,14 +128,10 @@ class Recurrent(Layer):
         Probability that a unit of the output keeps its value of the step before (Krueger et al. 2017, arXiv 1606.01305), drawn for every step and unit in
         training; at inference every unit takes the expectation, ``zoneout h_{t-1} + (1 - zoneout) h_t``.
     seed : int, optional
-    return_sequences, return_state, go_backwards, stateful, unroll : bool
-        As in Keras; `unroll` is accepted and changes nothing.
-    zero_output_for_mask : bool
-        Whether masked steps of a returned sequence are zeros instead of the output before.
+    **kwargs
+        Of :class:`OverTime`.
     """
 
-    timed = True
-    streams = uses_mask = True
     cell = ""
     gates = 1
     states = 1
@@ -51,12 +139,9 @@ class Recurrent(Layer):
 
     def __init__(
         self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, zoneout: float = 0.0,
-        seed: int | None = None,
-        return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False,
-        zero_output_for_mask: bool = False, **kwargs: Any,
+        seed: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         roles = {f"{role}_{kind}": kwargs.pop(f"{role}_{kind}", None) for role in _ROLES for kind in ("initializer", "regularizer", "constraint")}
-        self.activity_regularizer = regularizers.get(kwargs.pop("activity_regularizer", None))
         kwargs.pop("implementation", None), kwargs.pop("use_cudnn", None)  # of old configurations; they choose between equal computations
         super().__init__(**kwargs)
         self.units = positive(self, "units", units)
@@ -65,15 +150,11 @@ class Recurrent(Layer):
         self.use_bias, self.seed = bool(use_bias), seed
         self.dropout, self.recurrent_dropout = rate(self, "dropout", dropout), rate(self, "recurrent_dropout", recurrent_dropout)
         self.zoneout, self.seeds = rate(self, "zoneout", zoneout), SeedGenerator(seed)
-        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
-        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
-        self.zero_output_for_mask = bool(zero_output_for_mask)
         defaults = {"kernel": "glorot_uniform", "recurrent": "orthogonal", "bias": "zeros"}
         for role in _ROLES:
             setattr(self, f"{role}_initializer", initializers.get(roles[f"{role}_initializer"] or defaults[role]))
             setattr(self, f"{role}_regularizer", regularizers.get(roles[f"{role}_regularizer"]))
             setattr(self, f"{role}_constraint", constraints.get(roles[f"{role}_constraint"]))
-        self.state_values: list[np.ndarray] | None = None
         self.kernel: Variable
         self.recurrent_kernel: Variable | None = None
         self.bias: Variable | None = None
@@ -107,6 +188,9 @@ class Recurrent(Layer):
         if self.use_bias:
             self.bias = self.add_weight(self.bias_shape(), "bias", **self._roles("bias"))
 
+    def inputs(self, b: Builder, x: Tensor) -> Tensor:
+        return b.dropout(x, self.dropout, self.seeds, over_time=True)
+
     def zoneouts(self) -> tuple[float, ...]:
         """Of each state."""
         return (self.zoneout,)
@@ -118,45 +202,9 @@ class Recurrent(Layer):
             self.recurrent_dropout, self.seeds, self.zoneouts(),
         )  # fmt: skip
 
-    def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (shape[0], shape[1], self.output_size) if self.return_sequences else (shape[0], self.output_size)
-
-    def output_shapes(self, shape: tuple[int | None, ...]) -> list[tuple[int | None, ...]]:
-        return [self.output_shape(shape)] + [(shape[0], self.units)] * (self.states if self.return_state else 0)
-
-    def describe(self, b: Builder, x: Tensor) -> Tensor:
-        return self.describe_states(b, x, [])[0]
-
-    def describe_states(self, b: Builder, x: Tensor, initial: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """As describe, from given states; also returns the final ones when they are asked for."""
-        initial = initial or b.carried_states(self, x.rows)
-        x = b.dropout(x, self.dropout, self.seeds, over_time=True)
-        need = self.return_state or self.stateful
-        streaming = b.streaming is not None
-        sequences = self.return_sequences or streaming
-        result = add_recurrent(b, x, [self.direction(initial)], sequences, not sequences, need or streaming)[0]
-        if self.stateful or streaming:
-            b.carry_states(self, result.states)
-        output = result.sequence if sequences else result.last
-        assert output is not None
-        if self.zero_output_for_mask and not sequences:
-            output = b.blank(output, x.rows, self.go_backwards)
-        if self.activity_regularizer is not None:
-            b.activities.append((output, self.activity_regularizer))
-        return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not streaming else []
-
-    def reset_state(self) -> None:
-        """Let a stateful layer start from zeros again."""
-        for state in self.state_values or []:
-            state[...] = 0  # in place: plans point at it
-
-    reset_states = reset_state
-
     def get_config(self) -> dict[str, Any]:
-        names = ("units", "activation", "use_bias", "dropout", "recurrent_dropout", "zoneout", "seed", "return_sequences", "return_state", "go_backwards", "stateful",
-                 "unroll", "zero_output_for_mask")  # fmt: skip
+        names = ("units", "activation", "use_bias", "dropout", "recurrent_dropout", "zoneout", "seed")
         config = super().get_config() | {name: getattr(self, name) for name in names}
-        config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         for role in _ROLES:
             config[f"{role}_initializer"] = initializers.serialize(getattr(self, f"{role}_initializer"))
             config[f"{role}_regularizer"] = regularizers.serialize(getattr(self, f"{role}_regularizer"))

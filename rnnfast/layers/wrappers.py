@@ -6,7 +6,7 @@ from typing import Any
 
 from rnnfast.errors import suggest
 from rnnfast.layers.base import Layer, deserialize, register, serialize
-from rnnfast.layers.recurrent import Recurrent
+from rnnfast.layers.recurrent import OverTime
 from rnnfast.plan import Builder, Tensor
 from rnnfast.plan.recurrent import add_recurrent
 
@@ -19,7 +19,7 @@ class Bidirectional(Layer):
 
     Parameters
     ----------
-    layer : SimpleRNN, LSTM or GRU
+    layer : recurrent layer
     merge_mode : {"concat", "sum", "mul", "ave", None}
         How the two outputs become one; None gives both.
     backward_layer : recurrent layer, optional
@@ -36,9 +36,9 @@ class Bidirectional(Layer):
     timed = True
     uses_mask = True
 
-    def __init__(self, layer: Recurrent, merge_mode: str | None = "concat", *, backward_layer: Recurrent | None = None, **kwargs: Any) -> None:
+    def __init__(self, layer: OverTime, merge_mode: str | None = "concat", *, backward_layer: OverTime | None = None, **kwargs: Any) -> None:
         super().__init__(**({"dtype": getattr(layer, "dtype", None)} | kwargs))  # type: ignore[arg-type]
-        if not isinstance(layer, Recurrent):
+        if not isinstance(layer, OverTime):
             raise TypeError(f"Bidirectional '{self.name}': layer must be a recurrent layer, got {layer!r}.")
         if merge_mode not in MERGE_MODES:
             raise ValueError(f"Bidirectional '{self.name}': unknown merge_mode {merge_mode!r}. {suggest(merge_mode, [str(m) for m in MERGE_MODES])}")
@@ -59,7 +59,7 @@ class Bidirectional(Layer):
 
     def _check_pair(self) -> None:
         forward, backward = self.forward_layer, self.backward_layer
-        if not isinstance(backward, Recurrent):
+        if not isinstance(backward, OverTime):
             raise TypeError(f"Bidirectional '{self.name}': backward_layer must be a recurrent layer, got {backward!r}.")
         if forward.go_backwards == backward.go_backwards:
             raise ValueError(f"Bidirectional '{self.name}': backward_layer must have the other go_backwards than layer, got {backward.go_backwards} in both.")
@@ -97,7 +97,7 @@ class Bidirectional(Layer):
         sequence, need = self.return_sequences, self.return_state or self.stateful
         concat = self.merge_mode == "concat"
         directions = [layer.direction(states) for layer, states in zip(pair, given, strict=True)]
-        dropped = [b.dropout(x, layer.dropout, layer.seeds, over_time=True) for layer in pair]
+        dropped = [layer.inputs(b, x) for layer in pair]
         if dropped[0] is dropped[1]:
             results = add_recurrent(b, dropped[0], directions, sequence, not sequence, need, concat)
         else:

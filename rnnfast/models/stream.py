@@ -34,8 +34,8 @@ class Stream:
             if not layer.streams or getattr(layer, "go_backwards", False):
                 raise ValueError(f"{type(layer).__name__} '{layer.name}': cannot be streamed, because {layer.waits_for}.")
         self.dtype = self._runner.dtype
-        shapes = {layer.name: layer.stream_shapes() for layer in self._runner.layers}
-        self._states = {name: [np.zeros((1, *shape), self.dtype) for shape in kept] for name, kept in shapes.items() if kept}
+        starts = {layer.name: layer.stream_start() for layer in self._runner.layers}
+        self._states = {name: start for name, start in starts.items() if start}
         self.pace = prod(layer.pace for layer in self._runner.layers)
         self._inlet = self._runner.inlets[0]
         self._width: tuple[int, ...] = tuple(self._inlet.shape[2:])  # type: ignore[arg-type]
@@ -112,10 +112,10 @@ class Stream:
         return output
 
     def reset(self) -> None:
-        """Start a new sequence: all states are zero."""
-        for states in self._states.values():
-            for state in states:
-                state[...] = 0
+        """Start a new sequence: all states are zero, or what a cell of the user's starts from."""
+        for layer in self._runner.layers:
+            for state, start in zip(self._states.get(layer.name, ()), layer.stream_start(), strict=True):
+                state[...] = start
 
     def get_state(self) -> dict[str, list[np.ndarray]]:
         """Copies of what each layer keeps, by its name: [h] or, for an LSTM, [h, c], each of shape (H,); the last inputs of a convolution."""

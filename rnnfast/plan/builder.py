@@ -469,7 +469,7 @@ class Builder:
         if not layer.stateful:
             return []
         if layer.state_values is None:
-            layer.state_values = [np.zeros((rows.batch, n), self.dtype) for n in layer.state_sizes]
+            layer.state_values = layer.initial_values(rows.batch)
         if layer.state_values[0].shape[0] != rows.batch:
             raise ShapeError(
                 f"{type(layer).__name__} '{layer.name}': a stateful layer keeps the states of {layer.state_values[0].shape[0]} rows, got a batch of {rows.batch}. "

@@ -160,7 +160,7 @@ class _Layer(Part):
             self.buffers[f"gate_recurrent_t{gate}"] = panels(kernel, (d.units, d.units, 1), (h_order[gate],), transposed=True)
 
 
-def add_recurrent(b: Builder, x: Tensor, directions: list[Direction], sequence: bool, last: bool, states: bool, concat: bool = False) -> list[Result]:
+def add_recurrent(b: Builder, x: Tensor, directions: list[Any], sequence: bool, last: bool, states: bool, concat: bool = False) -> list[Result]:
     """Add one layer or, side by side, the two directions of a bidirectional one.
 
     Parameters

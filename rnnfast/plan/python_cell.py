@@ -1,0 +1,77 @@
+"""A recurrent layer whose cell is Python, in a plan: the engine calls back into Python once a pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from rnnfast import _engine
+from rnnfast._engine import Buffer
+from rnnfast.plan.builder import Builder, Tensor
+from rnnfast.plan.params import Variable
+from rnnfast.plan.recurrent import Part
+
+
+@dataclass
+class PythonDirection:
+    """One direction of such a layer; see `plan.recurrent.Direction`.
+
+    Attributes
+    ----------
+    units : int
+        Width of the output.
+    states : list of int
+        Widths of the states.
+    variables : list of Variable
+        The cell's.
+    scan : callable
+        Of (rows, features, training, taped): what runs the cell, with methods `forward` and `backward` of a dict of arrays.
+    """
+
+    units: int
+    states: list[int]
+    variables: list[Variable]
+    scan: Any
+    backwards: bool
+    zero_output: bool
+    initial: list[Tensor] = field(default_factory=list)
+    layer: Any = None
+
+
+class PythonPart(Part):
+    """A direction that calls Python."""
+
+    d: Any
+
+    def __init__(self, b: Builder, x: Tensor, d: PythonDirection, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
+        super().__init__(b, b.packed(x), d, sequence, last, states, into)  # type: ignore[arg-type]
+        if self.result.sequence:
+            self.result.sequence.strided = False
+        self._outside()
+        self.scan = d.scan(self.x.rows, self.x.features, b.training, b.gradients)
+
+    def state_sizes(self) -> list[int]:
+        return list(self.d.states)
+
+    def line(self, kind: str) -> str:
+        d = self.d
+        return f"{kind:<16}python {self.inputs} {'<-' if d.backwards else '->'} {d.units} T={self.time}"
+
+    def op(self, backward: bool) -> Any:
+        rows, d = self.x.rows.capacity, self.d
+        wide = {"y": d.units, "dy": d.units, "x": self.inputs, "dx": self.inputs}
+        arrays = {name: (buffer, rows, wide[name]) for name, buffer in self.buffers.items() if name in wide and buffer is not None}
+        narrow = {"last": d.units, "dlast": d.units} | {f"{kind}{i}": n for kind in STATES for i, n in enumerate(d.states)}
+        arrays |= {name: (buffer, self.batch, narrow[name]) for name, buffer in self.buffers.items() if name in narrow and buffer is not None}
+        for i, variable in enumerate(d.variables if backward else []):
+            arrays[f"dweight{i}"] = (self.b.gradient(variable), 1, prod(variable.shape))
+        return _engine.PythonOp(self.scan.backward if backward else self.scan.forward, self.b.dtype, arrays)
+
+    def prepare_backward(self, dy: Buffer | None) -> None:
+        self._outside_back(dy)
+        if self.x.needs_grad:
+            self.buffers["dx"] = self.b.rows_buffer("d x", self.x.rows, self.inputs)
+
+
+STATES = ("state_in", "state_out", "dstate_in", "dstate_out")
