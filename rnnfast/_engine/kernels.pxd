@@ -182,7 +182,7 @@ cdef extern from "rnnf.h" nogil:
 
 cdef extern from "team.h" nogil:
     ctypedef struct rnnf_team:
-        int size, stop, arrived, passed
+        int size, failed, stop, arrived, passed
     void rnnf_barrier(rnnf_team *team)
 
 

@@ -108,7 +108,7 @@ cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef int half = team.size // 2
     if member == 0:
         p.team[0].size, p.team[1].size = max(1, half), max(1, team.size - half)
-        p.team[0].stop = p.team[1].stop = 0
+        p.team[0].failed = p.team[1].failed = 0
     rnnf_barrier(team)
     if team.size == 1:
         p.work[0](p.args[0], team, 0)
@@ -117,8 +117,8 @@ cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
         p.work[0](p.args[0], &p.team[0], member)
     else:
         p.work[1](p.args[1], &p.team[1], member - half)
-    if p.team[0].stop or p.team[1].stop:
-        team.stop = 1
+    if p.team[0].failed or p.team[1].failed:
+        team.failed = 1
 
 
 cdef class PairOp(Op):
@@ -195,17 +195,19 @@ cdef class Program:
         cdef uint32_t mode = rnnf_float_mode_enter()
         for i in range(self.count):
             self.works[i](self.args[i], team, tid)
+            if team.failed:
+                team.stop = i + 1
             rnnf_barrier(team)
             if self.ends != NULL and tid == 0:
                 self.ends[i] = clock_seconds()
-            if team.stop:
+            if team.stop == i + 1:
                 break
         rnnf_float_mode_leave(mode)
 
     cdef void launch(self) noexcept nogil:
         cdef rnnf_team team[1]
         cdef int size = 1 if forked else self.team_size
-        team[0].size, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0
+        team[0].size, team[0].failed, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0
         if size == 1:
             self.member(team, 0)
             return

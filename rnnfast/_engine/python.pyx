@@ -14,7 +14,7 @@ cdef void call(void *args, rnnf_team *team, int member) noexcept nogil:
         rnnf_float_mode_leave(0)  # Python's own mode: subnormals are kept
         with gil:
             if not (<PythonOp>args).run():
-                team.stop = 1
+                team.failed = 1
         rnnf_float_mode_leave(mode)
 
 

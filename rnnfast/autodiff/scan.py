@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast.autodiff.tape import Array, Tape, Traced, record, value_of
+from rnnfast.autodiff.tape import Array, Tape, Traced, record, recording_on, value_of
 from rnnfast.errors import ShapeError
 
 Arrays = dict[str, Array]
@@ -19,7 +19,8 @@ def call_cell(cell: Any, inputs: Any, states: Sequence[Any], training: bool) -> 
     if not hasattr(cell, "backward"):
         return _called(cell, inputs, list(states), training)
     values, before = value_of(inputs), [value_of(s) for s in states]
-    output, new = _called(cell, values, before, training)
+    with recording_on(None):
+        output, new = _called(cell, values, before, training)
     after = [np.array(value_of(one)) for one in (output, *new)]
     weights = cell.handles
 

@@ -7,13 +7,13 @@ A :class:`Traced` array stands for an ndarray. NumPy hands every function that m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import local
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Tape", "Traced", "Weight", "record", "value_of"]
+__all__ = ["Tape", "Traced", "Weight", "record", "recording_on", "value_of"]
 
 Array = np.ndarray
 Pull = Callable[[list[Array]], Sequence[Array | None]]
@@ -38,15 +38,9 @@ class Tape:
         self._nodes: list[tuple[list[Traced], list[Traced], Pull]] = []
         self.leaves: dict[Weight, Traced] = {}
 
-    @contextmanager
-    def recording(self) -> Iterator[None]:
+    def recording(self) -> AbstractContextManager[None]:
         """Let this thread's operations be recorded here."""
-        before = getattr(_here, "tape", None)
-        _here.tape = self
-        try:
-            yield
-        finally:
-            _here.tape = before
+        return recording_on(self)
 
     def input(self, value: Array) -> Traced:
         """A new leaf."""
@@ -85,6 +79,17 @@ class Tape:
                 for parent, gradient in zip(parents, pull(given), strict=True):
                     give(parent, gradient)
         return found
+
+
+@contextmanager
+def recording_on(tape: Tape | None) -> Iterator[None]:
+    """Let this thread's operations be recorded on a tape, or on none."""
+    before = getattr(_here, "tape", None)
+    _here.tape = tape
+    try:
+        yield
+    finally:
+        _here.tape = before
 
 
 def value_of(x: Any) -> Any:
