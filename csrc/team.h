@@ -6,8 +6,8 @@
 
 typedef struct {
     int size;
-    int failed; /* set by an op that cannot go on */
-    int stop;   /* 1 + the number of that op: its team leaves behind the barrier that follows it, and nobody sooner */
+    int failed;                /* set by an op that cannot go on */
+    int stop;                  /* 1 + the number of that op: its team leaves behind the barrier that follows it, and nobody sooner */
     _Alignas(128) int arrived; /* each on cache lines of its own: the waiters read only `passed` */
     _Alignas(128) int passed;
 } rnnf_team;

@@ -295,7 +295,7 @@ def test_saving_needs_a_registered_class_and_loading_says_how(rng, tmp_path):
     rnnfast.register_cell(Local)
     model.save(tmp_path / "model.rnnf")
     layers.rnn.CELLS.pop("Local")
-    with pytest.raises(rnnfast.FormatError, match="Unknown cell 'Local'. Import the module of its class, and put @rnnfast.register_cell on it"):
+    with pytest.raises(rnnfast.FormatError, match=r"Unknown cell 'Local'. Import the module of its class, and put @rnnfast.register_cell on it"):
         rnnfast.load(tmp_path / "model.rnnf")
 
 

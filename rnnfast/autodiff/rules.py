@@ -111,7 +111,7 @@ def _unary(x: Any, y: Array, back: Callable[[Array], Array]) -> Any:
 
 def _kept(g: Array, axis: Any, keepdims: bool, ndim: int) -> Array:
     """g with the axes that a reduction took away."""
-    return g if keepdims or axis is None and g.ndim == ndim else np.expand_dims(g, tuple(range(ndim)) if axis is None else axis)
+    return g if keepdims or (axis is None and g.ndim == ndim) else np.expand_dims(g, tuple(range(ndim)) if axis is None else axis)
 
 
 def sum_(a: Any, axis: Any = None, keepdims: bool = False) -> Any:

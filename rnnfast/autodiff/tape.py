@@ -76,8 +76,8 @@ class Tape:
         for results, parents, pull in reversed(self._nodes):
             if any(result in found for result in results):
                 given = [found[result] if result in found else np.zeros_like(result.value) for result in results]
-                for parent, gradient in zip(parents, pull(given), strict=True):
-                    give(parent, gradient)
+                for parent, back in zip(parents, pull(given), strict=True):
+                    give(parent, back)
         return found
 
 
@@ -199,7 +199,7 @@ for _name, _ufunc in {
 for _name, _ufunc in {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "pow": np.power, "matmul": np.matmul}.items():
     setattr(Traced, f"__r{_name}__", _operator(_ufunc, swapped=True))
 Traced.__hash__ = object.__hash__  # type: ignore[assignment]
-Traced.__neg__ = lambda self: np.negative(self)  # type: ignore[attr-defined]
+Traced.__neg__ = lambda self: np.negative(self)  # type: ignore[attr-defined,operator]
 Traced.__abs__ = lambda self: np.absolute(self)  # type: ignore[attr-defined]
 
 

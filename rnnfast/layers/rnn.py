@@ -39,7 +39,7 @@ def register_cell(cls: C) -> C:
     if not (isinstance(cls, type) and issubclass(cls, Cell)):
         raise TypeError(f"register_cell: must be given a subclass of rnnfast.layers.Cell, got {cls!r}.")
     before = CELLS.get(cls.__name__)
-    if cls.__name__ in REGISTRY or before is not None and before.__module__ != cls.__module__:
+    if cls.__name__ in REGISTRY or (before is not None and before.__module__ != cls.__module__):
         raise ValueError(f"register_cell: the name {cls.__name__!r} is taken by {REGISTRY.get(cls.__name__, before)!r}. Rename the class.")
     CELLS[cls.__name__] = cls
     return cls
@@ -80,7 +80,9 @@ class Cell(Layer):
         """One step: (output, new states)."""
         raise NotImplementedError(f"{type(self).__name__}: a cell must have a method call(inputs, states) that returns (output, new_states).")
 
-    def add_weight(self, shape: tuple[int, ...], initializer: Any = "glorot_uniform", name: str = "weight", regularizer: Any = None, constraint: Any = None) -> Any:
+    def add_weight(  # type: ignore[override]
+        self, shape: tuple[int, ...], initializer: Any = "glorot_uniform", name: str = "weight", regularizer: Any = None, constraint: Any = None
+    ) -> Any:
         """Make one weight; it is an array in the expressions of `call`."""
         self.handles.append(Weight(super().add_weight(tuple(shape), name, initializer, regularizer, constraint)))
         return self.handles[-1]
@@ -170,7 +172,8 @@ class StackedRNNCells(Cell):
         return [state for cell in self.cells for state in initial_states(cell, batch_size, self.dtype)]
 
     def call(self, inputs: Any, states: list[Any], training: bool = False) -> tuple[Any, list[Any]]:  # type: ignore[override]
-        left, new = list(states), []
+        left: list[Any] = list(states)
+        new: list[Any] = []
         for cell in self.cells:
             count = len(cell.state_sizes)
             inputs, own = call_cell(cell, inputs, left[:count], training)
@@ -203,7 +206,7 @@ class RNN(OverTime):
     def __init__(self, cell: Cell | list[Cell], **kwargs: Any) -> None:
         if isinstance(cell, (list, tuple)):
             cell = StackedRNNCells(list(cell))
-        super().__init__(**{"dtype": getattr(cell, "dtype", None)} | kwargs)
+        super().__init__(**({"dtype": getattr(cell, "dtype", None)} | kwargs))  # type: ignore[arg-type]
         if not isinstance(cell, Cell):
             raise TypeError(f"RNN '{self.name}': cell must be an rnnfast.layers.Cell or a list of them, got {cell!r}.")
         if cell.dtype != self.dtype:

@@ -69,7 +69,8 @@ class StagedPart(Part):
             buffers["hidden"] = self._rows("hidden", d.hidden, True)
         for i, gain in enumerate(d.gains):
             buffers[f"gain{i}"] = b.params.operand(gain) if gain else None
-            buffers[f"shift{i}"] = b.params.operand(d.shifts[i][0]) if d.shifts[i][0] else None
+            shift = d.shifts[i][0]
+            buffers[f"shift{i}"] = b.params.operand(shift) if shift else None
         if d.gains:
             buffers["kept"] = b.buffer("means and deviations", rows.batch * (rows.time + 1) * 4 * (2 * len(GROUPS[d.cell]) - 1))
         if b.gradients:
@@ -123,7 +124,7 @@ class StagedPart(Part):
                 buffers[f"dnormal{i}"] = buffers["dnormal0"] if one else b.rows_buffer("d normal", rows, d.hidden if i == 2 else self.columns)
                 buffers[f"dgain{i}"] = b.gradient(gain)
         shifts = {shift: b.gradient(shift) for shift, _ in d.shifts if shift}
-        buffers |= {f"dshift{i}": shifts.get(shift) for i, (shift, _) in enumerate(d.shifts)}
+        buffers |= {f"dshift{i}": shifts[shift] for i, (shift, _) in enumerate(d.shifts) if shift}
 
     def _padded(self, width: int) -> int:
         return -(-width // self.b.lanes) * self.b.lanes
