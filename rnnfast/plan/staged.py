@@ -98,7 +98,7 @@ class StagedPart(Part):
     def _shared(self) -> bool:
         """Whether threads share the rows."""
         b, d = self.b, self.d
-        split = choose_split(self.batch, self.time, self.inputs, d.hidden, self.gate_count, b.itemsize, b.plan.threads)
+        split = choose_split(self.batch, self.time, self.inputs, d.hidden, self.gate_count, d.units, b.itemsize, b.plan.threads)
         return split != SPLIT_NONE and self.batch >= b.plan.threads
 
     def line(self, kind: str) -> str:
