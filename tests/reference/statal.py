@@ -22,6 +22,7 @@ class StatalCell(Cell):
     ) -> None:  # fmt: skip
         super().__init__(weights, use_bias, activation)
         self.units, self.states = self.R.shape[1], slots
+        self.state_sizes = [self.units] * slots
         self.rule, self.threshold, self.sharpness, self.output = state, threshold, sharpness, output
         self.soft = firing == "soft"
         half_lives = [100.0] if slots == 1 else [10.0 * 100.0 ** (k / (slots - 1)) for k in range(slots)]
