@@ -95,7 +95,7 @@ class Trace:
     def states(self) -> np.ndarray:
         """h after each step [B, T, H]."""
         buffers, rows = self.kept.buffers, self.rows
-        if buffers["y"] is not None:
+        if buffers.get("y") is not None:
             return self.unpack(self._rows_of(buffers["y"], rows.count))
         # without a sequence: the state before the step that follows, and the last output
         after = before = self.unpack(self._rows_of(buffers["h_tape"], rows.count))
