@@ -39,7 +39,7 @@ def run(quick: bool = False) -> dict[str, float]:
     images, digits, x_test, y_test = _digits.load(SEED)
     x, y = moved(images), np.tile(digits, 5)
     flat, flat_test = x.reshape(-1, 64), x_test.reshape(-1, 64)
-    epochs, recurrent = (4, 48) if quick else (20, 96)
+    epochs, recurrent = (3, 48) if quick else (20, 96)
 
     by_rows = many_to_one(features=8, outputs=CLASSES, activation="softmax", cell="lstm", units=recurrent, bidirectional=True, dropout=0.2)
     repeated = Sequential([
