@@ -6,6 +6,8 @@ The clause that the sentence stands by decides. The baseline, logistic regressio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import rnnfast
@@ -50,13 +52,15 @@ def sentence(choose: Choice) -> tuple[str, bool]:
     return first, praises
 
 
-def sentences(count: int, seed: int) -> tuple[list[str], np.ndarray]:
-    """Different sentences and their labels."""
-    choose = Choice(seed)
-    found: dict[str, bool] = {}
+def sentences(choose: Choice, count: int, known: Sequence[str] = ()) -> tuple[list[str], list[bool]]:
+    """So many sentences, none of them known, and their labels."""
+    seen = set(known)
+    found: list[tuple[str, bool]] = []
     while len(found) < count:
-        found.update([sentence(choose)])
-    return list(found), np.array(list(found.values()), np.float32)[:, None]
+        text, good = sentence(choose)
+        if text not in seen:
+            found.append((text, good))
+    return [text for text, _ in found], [good for _, good in found]
 
 
 def bag_of_words(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, size: int) -> float:
@@ -72,9 +76,11 @@ def run(quick: bool = False) -> dict[str, float]:
     """Train both; returns their accuracies on sentences that are not in the training set."""
     rnnfast.utils.set_random_seed(SEED)
     train, test = (3_000, 1_000) if quick else (10_000, 3_000)
-    texts, labels = sentences(train + test, SEED)
-    vocabulary = Vocabulary("word").fit(texts[:train])
-    x, y = encode(vocabulary, texts), labels
+    choose = Choice(SEED)
+    texts, labels = sentences(choose, train)
+    others, other_labels = sentences(choose, test, known=texts)
+    vocabulary = Vocabulary("word").fit(texts)
+    x, y = encode(vocabulary, texts + others), np.array(labels + other_labels, np.float32)[:, None]
 
     model = many_to_one(vocabulary=len(vocabulary), outputs=1, activation="sigmoid", cell="lstm", units=32, bidirectional=True, dropout=0.2)
     model.compile(rnnfast.optimizers.Adam(0.005), "binary_crossentropy", metrics=["accuracy"])
