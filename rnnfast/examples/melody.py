@@ -67,13 +67,13 @@ def judge(melodies: list[str], conditions: list[tuple[int, str]]) -> tuple[float
 def trained(quick: bool, rng: np.random.Generator) -> tuple[Captioner, list[str]]:
     """The network, and the melodies that it learned from."""
     all_conditions = [(key, mode) for key in range(12) for mode in MODES]
-    chosen = [all_conditions[int(i)] for i in rng.integers(len(all_conditions), size=1500 if quick else 6000)]
+    chosen = [all_conditions[int(i)] for i in rng.integers(len(all_conditions), size=3000 if quick else 12000)]
     melodies = [compose(*one, rng) for one in chosen]
     model = captioner(len(KEYS) + len(MODES), melodies, level="word", cell="gru", units=96, hidden=64)
-    epochs = 12 if quick else 25
-    rate = rnnfast.schedules.CosineDecay(8e-3, epochs * -(-len(chosen) // 32))
+    epochs = 12
+    rate = rnnfast.schedules.CosineDecay(1e-2, epochs * -(-len(chosen) // 64))
     model.compile(rnnfast.optimizers.Adam(rate, global_clipnorm=1.0), "sparse_categorical_crossentropy")
-    model.fit(np.stack([condition(*one) for one in chosen]), melodies, batch_size=32, epochs=epochs, verbose=0)
+    model.fit(np.stack([condition(*one) for one in chosen]), melodies, batch_size=64, epochs=epochs, verbose=0)
     return model, melodies
 
 
@@ -83,7 +83,7 @@ def run(quick: bool = False) -> dict[str, float]:
     rng = np.random.default_rng(0)
     model, melodies = trained(quick, rng)
     asked = [(key, mode) for key in range(12) for mode in MODES for _ in range(4)]
-    written = model.describe(np.stack([condition(*one) for one in asked]), temperature=0.7, seed=0, max_length=60)
+    written = model.describe(np.stack([condition(*one) for one in asked]), temperature=0.5, seed=0, max_length=60)
     pool = " ".join(melodies).split()
     blind = [" ".join(rng.choice(pool, 14)) for _ in asked]
     scaled = [" ".join(map(str, rng.choice(scale(*one), 14))) for one in asked]
