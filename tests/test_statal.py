@@ -126,5 +126,5 @@ def test_bad_arguments_are_refused(arguments, message):
 
 @pytest.mark.parametrize("kind", ["IndRNN", "MinGRU"])
 def test_cells_without_a_product_refuse_recurrent_dropout(kind):
-    with pytest.raises(ValueError, match="recurrent_dropout must be 0.*Use dropout or zoneout"):
+    with pytest.raises(ValueError, match=r"recurrent_dropout must be 0.*Use dropout or zoneout"):
         getattr(layers, kind)(4, recurrent_dropout=0.5)

@@ -144,14 +144,8 @@ class Part:
                 buffers[f"dstate_in{i}"] = self.b.rows_buffer("d state", state.rows, state.width)
 
     def outputs(self, buffer: Buffer | None, name: str, prefix: str = "") -> dict[str, Buffer | None]:
-        """Where the states and what is shown beside them stand in a buffer of outputs (or of their gradients)."""
-        d = self.d
-        if buffer is None:
-            return {}
-        shown: dict[str, Buffer | None] = {f"{prefix}shown": buffer} if d.output != "state" else {}
-        if d.output == "activation":
-            return shown
-        return shown | {f"{prefix}{name}": self.b.part(buffer, d.units) if shown else buffer}
+        """What the op calls a buffer of outputs (or of their gradients)."""
+        return {} if buffer is None else {f"{prefix}{name}": buffer}
 
     def after_backward(self) -> None:
         """What follows the backward op."""

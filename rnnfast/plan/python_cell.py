@@ -19,8 +19,8 @@ class PythonDirection:
 
     Attributes
     ----------
-    units : int
-        Width of the output.
+    width : int
+        Of the output.
     states : list of int
         Widths of the states.
     variables : list of Variable
@@ -29,7 +29,7 @@ class PythonDirection:
         Of (rows, features, training, taped): what runs the cell, with methods `forward` and `backward` of a dict of arrays.
     """
 
-    units: int
+    width: int
     states: list[int]
     variables: list[Variable]
     scan: Any
@@ -56,13 +56,13 @@ class PythonPart(Part):
 
     def line(self, kind: str) -> str:
         d = self.d
-        return f"{kind:<16}python {self.inputs} {'<-' if d.backwards else '->'} {d.units} T={self.time}"
+        return f"{kind:<16}python {self.inputs} {'<-' if d.backwards else '->'} {d.width} T={self.time}"
 
     def op(self, backward: bool) -> Any:
         rows, d = self.x.rows.capacity, self.d
-        wide = {"y": d.units, "dy": d.units, "x": self.inputs, "dx": self.inputs}
+        wide = {"y": d.width, "dy": d.width, "x": self.inputs, "dx": self.inputs}
         arrays = {name: (buffer, rows, wide[name]) for name, buffer in self.buffers.items() if name in wide and buffer is not None}
-        narrow = {"last": d.units, "dlast": d.units} | {f"{kind}{i}": n for kind in STATES for i, n in enumerate(d.states)}
+        narrow = {"last": d.width, "dlast": d.width} | {f"{kind}{i}": n for kind in STATES for i, n in enumerate(d.states)}
         arrays |= {name: (buffer, self.batch, narrow[name]) for name, buffer in self.buffers.items() if name in narrow and buffer is not None}
         for i, variable in enumerate(d.variables if backward else []):
             arrays[f"dweight{i}"] = (self.b.gradient(variable), 1, prod(variable.shape))

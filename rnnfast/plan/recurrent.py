@@ -148,6 +148,16 @@ class _Layer(Part):
             buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
 
 
+    def outputs(self, buffer: Buffer | None, name: str, prefix: str = "") -> dict[str, Buffer | None]:
+        """Where the states and what is shown beside them stand in a buffer of outputs (or of their gradients)."""
+        d = self.d
+        if buffer is None:
+            return {}
+        shown: dict[str, Buffer | None] = {f"{prefix}shown": buffer} if d.output != "state" else {}
+        if d.output == "activation":
+            return shown
+        return shown | {f"{prefix}{name}": self.b.part(buffer, d.units) if shown else buffer}
+
     def _transposed(self, kernel: Variable) -> None:
         """The recurrent kernel for the gradients of what enters the products: of all gates at once, and where it is needed of each gate or each state."""
         d, panels, (x_order, h_order) = self.d, self.b.params.panels, GATE_ORDER[self.d.cell]

@@ -32,6 +32,7 @@ class StagedDirection(Direction):
 
     hidden: int = 0
     projection: Variable | None = None
+    recurrent_kernel: Variable
     gains: list[Variable | None] = field(default_factory=list)
     shifts: list[tuple[Variable | None, int]] = field(default_factory=list)
     epsilon: float = 0.0
