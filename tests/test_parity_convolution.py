@@ -29,7 +29,7 @@ CASES = {
 def test_inference_and_gradients_equal_keras(kind, config, rng):
     torch = require("torch")
     with keras_floatx("float64") as keras:
-        theirs, ours = getattr(keras.layers, kind)(**config), getattr(rnnfast.layers, kind)(**config, dtype="float64")
+        theirs, ours = getattr(keras.layers, kind)(**config, dtype="float64"), getattr(rnnfast.layers, kind)(**config, dtype="float64")
         x = rng.standard_normal((B, T, C))
         theirs.build((None, T, C))
         ours.build((None, T, C))
@@ -54,7 +54,7 @@ def test_inference_and_gradients_equal_keras(kind, config, rng):
 def test_batch_statistics_equal_keras(masked, rng):
     torch = require("torch")
     with keras_floatx("float64") as keras:
-        theirs, ours = keras.layers.BatchNormalization(momentum=0.8), rnnfast.layers.BatchNormalization(momentum=0.8, dtype="float64")
+        theirs, ours = keras.layers.BatchNormalization(momentum=0.8, dtype="float64"), rnnfast.layers.BatchNormalization(momentum=0.8, dtype="float64")
         x, valid = rng.standard_normal((B, T, C)) * 3 + 5, np.ones((B, T), bool)
         if masked:
             valid = rng.random((B, T)) < 0.6
