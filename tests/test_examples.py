@@ -39,6 +39,7 @@ EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
     "melody": {"in the scale": (">", 0.97), "end on the tonic": (">", 0.8), "blind in the scale": ("<", 0.8)},
     "next_word": {"ratio": ("<", 1.0)},
     "sentiment": {"accuracy": (">", 0.97), "bag_of_words": ("<", 0.85)},
+    "statal": {"Statal 100": (">", 0.97), "SimpleRNN 100": ("<", 0.6)},
     "tagging": {"f1": (">", 0.98), "baseline_f1": ("<", 0.85)},
     "transcription": {"cer_beam": ("<", 0.15), "beam_minus_greedy": ("<=", 0.002), "cer_detector": (">", 0.2)},
     "translation": {"attention": (">", 0.93), "without attention": ("<", 0.6), "nearest string": ("<", 0.1)},
