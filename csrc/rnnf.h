@@ -52,7 +52,7 @@ typedef struct {
     const void *panels, *bias;  /* recurrent kernel and bias; bias may be NULL */
     const void *vectors;        /* weights of each unit, [panel][vector_count][V] */
     int64_t vector_count;
-    const void *keep[2];        /* zoneout: [rows, H padded] factors of the new states, the rest is taken from the old ones; may be NULL */
+    const void *keep[2]; /* zoneout: [rows, H padded] factors of the new states, the rest is taken from the old ones; may be NULL */
     int64_t keep_row;
     const void *x_gates; /* [rows][panel][G][V] */
     int64_t x_row;
