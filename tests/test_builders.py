@@ -14,6 +14,13 @@ def names(layers):
     return [type(layer).__name__ for layer in layers]
 
 
+@pytest.mark.parametrize(("cell", "options"), [("projected_lstm", {"projection": 4}), ("statal", {"state": "trace", "slots": 2}), ("ind_rnn", {}), ("min_gru", {})])
+def test_a_vector_as_states_of_any_cell(cell, options, rng):
+    model = one_to_many(features=3, outputs=2, steps=4, cell=cell, units=6, vector="state", **options)
+    first, second = model.predict_on_batch(rng.standard_normal((2, 3)).astype(np.float32))
+    assert not np.array_equal(first, second)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_cell_by_name(cell):
     assert names(recurrent_stack(cell)) == [CELLS[cell]]

@@ -22,7 +22,7 @@ def compiled(model):
 
 KINDS = [
     {}, {"attention": "bahdanau", "layers": 2}, {"attention": "bahdanau"}, {"attention": None}, {"bidirectional": False, "cell": "gru"},
-    {"cell": "rnn", "units": [10, 12], "dropout": 0.1}, {"cell": "gru", "layers": 2, "attention": "luong"},
+    {"cell": "rnn", "units": [10, 12], "dropout": 0.1}, {"cell": "gru", "layers": 2, "attention": "luong"}, {"cell": "min_gru"}, {"cell": "layer_norm_lstm", "attention": "bahdanau"},
 ]  # fmt: skip
 
 

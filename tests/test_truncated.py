@@ -17,11 +17,15 @@ CELLS = {
     "GRU": lambda **k: layers.GRU(H, **k),
     "GRU-before": lambda **k: layers.GRU(H, reset_after=False, **k),
 }
+WIDE = {  # whose states are of another width than `units`
+    "ProjectedLSTM": lambda **k: layers.ProjectedLSTM(H, 3, **k),
+    "Statal": lambda **k: layers.Statal(H, activation="tanh", state="trace", slots=2, **k),
+}
 
 
 def made(cell="LSTM", dtype="float64", optimizer=None, **compiled):
     rnnfast.utils.set_random_seed(1)
-    inner = [CELLS[cell](return_sequences=True, dtype=dtype), layers.Dense(1, dtype=dtype)]
+    inner = [(CELLS | WIDE)[cell](return_sequences=True, dtype=dtype), layers.Dense(1, dtype=dtype)]
     model = Sequential([Input((None, F), dtype=dtype), *inner])
     model.compile(optimizer or optimizers.SGD(0.5), loss="mse", **compiled)
     return model
@@ -32,7 +36,7 @@ def data(rng, batch=B):
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS | WIDE)
 def test_one_window_is_full_back_propagation_bit_for_bit(cell, lengths, rng, dtype):
     models = [made(cell, dtype, optimizers.Adam(0.01)) for _ in range(2)]
     for _ in range(3):

@@ -14,7 +14,7 @@ from rnnfast.models.sequential import Sequential
 
 def many_to_one(
     features: int | None = None, outputs: int = 1, *, vocabulary: int | None = None, embedding: int = 32, mask_zero: bool = True, activation: Any = None,
-    cell: str = "lstm", units: int | Sequence[int] = 32, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0,
+    cell: str = "lstm", units: int | Sequence[int] = 32, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0, **options: Any,
 ) -> Sequential:  # fmt: skip
     """A whole sequence becomes one vector: classify a sentence, forecast the next value.
 
@@ -32,7 +32,7 @@ def many_to_one(
         Whether token 0 is padding.
     activation : str, optional
         Of the output: "softmax" for classes, None for numbers.
-    cell, units, layers, bidirectional, dropout
+    cell, units, layers, bidirectional, dropout, **options
         Of the recurrent layers, see :func:`rnnfast.builders.recurrent_stack`.
 
     Examples
@@ -43,20 +43,20 @@ def many_to_one(
     """
     return Sequential([
         *sequence_input("many_to_one", features, vocabulary, embedding, mask_zero),
-        *recurrent_stack(cell, units, layers, bidirectional, dropout),
+        *recurrent_stack(cell, units, layers, bidirectional, dropout, **options),
         Dense(outputs, activation=activation),
     ])  # fmt: skip
 
 
 def many_to_many(
     features: int | None = None, outputs: int = 1, *, vocabulary: int | None = None, embedding: int = 32, mask_zero: bool = True, activation: Any = None,
-    cell: str = "lstm", units: int | Sequence[int] = 32, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0,
+    cell: str = "lstm", units: int | Sequence[int] = 32, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0, **options: Any,
 ) -> Sequential:  # fmt: skip
     """Every step of a sequence gets its output: label words, predict the next token, filter a signal.
 
     Parameters
     ----------
-    features, outputs, vocabulary, embedding, mask_zero, activation, cell, units, layers, bidirectional, dropout
+    features, outputs, vocabulary, embedding, mask_zero, activation, cell, units, layers, bidirectional, dropout, **options
         As of :func:`many_to_one`; the output is [B, T, outputs].
 
     Examples
@@ -67,14 +67,14 @@ def many_to_many(
     """
     return Sequential([
         *sequence_input("many_to_many", features, vocabulary, embedding, mask_zero),
-        *recurrent_stack(cell, units, layers, bidirectional, dropout, return_sequences=True),
+        *recurrent_stack(cell, units, layers, bidirectional, dropout, return_sequences=True, **options),
         Dense(outputs, activation=activation),
     ])  # fmt: skip
 
 
 def one_to_many(
     features: int, outputs: int, steps: int, *, vector: str = "input", activation: Any = None,
-    cell: str = "lstm", units: int | Sequence[int] = 32, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0,
+    cell: str = "lstm", units: int | Sequence[int] = 32, layers: int = 1, bidirectional: bool = False, dropout: float = 0.0, **options: Any,
 ) -> Sequential | Model:  # fmt: skip
     """One vector becomes a sequence of fixed length.
 
@@ -87,7 +87,7 @@ def one_to_many(
     vector : {"input", "state"}
         What the vector is to the recurrent layers: their input, the same at every step; or, through a Dense layer for each state, what they start from,
         after which nothing comes in any more.
-    activation, cell, units, layers, bidirectional, dropout
+    activation, cell, units, layers, bidirectional, dropout, **options
         As of :func:`many_to_one`.
 
     Examples
@@ -96,7 +96,7 @@ def one_to_many(
     >>> one_to_many(features=3, outputs=2, steps=6).predict_on_batch(np.zeros((4, 3), np.float32)).shape
     (4, 6, 2)
     """
-    stack = recurrent_stack(cell, units, layers, bidirectional, dropout, return_sequences=True)
+    stack = recurrent_stack(cell, units, layers, bidirectional, dropout, return_sequences=True, **options)
     head = Dense(outputs, activation=activation)
     if vector == "input":
         return Sequential([Input((features,)), RepeatVector(steps), *stack, head])
@@ -105,6 +105,6 @@ def one_to_many(
     x = Input((features,))
     y = RepeatVector(steps)(Subtract()([x, x]))  # zeros
     for layer in stack:
-        sources: list[Any] = [one for one in layer.sublayers() or [layer] for _ in range(getattr(one, "states", 0))]
-        y = layer(y, initial_state=[Dense(one.units, activation="tanh")(x) for one in sources] or None)
+        sizes = [n for one in layer.sublayers() or [layer] for n in getattr(one, "state_sizes", [])]
+        y = layer(y, initial_state=[Dense(n, activation="tanh")(x) for n in sizes] or None)
     return Model(x, head(y))

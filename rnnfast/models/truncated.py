@@ -38,10 +38,10 @@ def check_model(runner: Runner) -> None:
             raise ValueError(f"{name}: truncate carries the states itself; set stateful=False.")
 
 
-def zero_states(runner: Runner, batch: int) -> States:
-    """States of all recurrent layers, by name."""
+def first_states(runner: Runner, batch: int) -> States:
+    """The states that all recurrent layers start from, by name."""
     recurrent: list[Any] = [layer for layer in runner.layers if hasattr(layer, "describe_states")]
-    return {layer.name: [np.zeros((batch, layer.units), runner.dtype) for _ in range(layer.states)] for layer in recurrent}
+    return {layer.name: layer.initial_values(batch) for layer in recurrent}
 
 
 class Windows:
@@ -71,9 +71,10 @@ class Windows:
         if self.y.shape[:2] != (self.batch, self.time):
             raise ShapeError(f"{runner.owner}: truncate needs a target for every step: y must begin with {(self.batch, self.time)}, got {self.y.shape}.")
         self.k1, self.k2 = (min(k, self.time) for k in truncate)
-        self.states = steps.carried.setdefault(self.batch, zero_states(runner, self.batch))
-        for state in self._all_states():
-            state[...] = 0
+        start = first_states(runner, self.batch)
+        self.states = steps.carried.setdefault(self.batch, start)
+        for state, value in zip(self._all_states(), (value for values in start.values() for value in values), strict=True):
+            state[...] = value
         self.at = 0  # the step that the states stand before
 
     def _all_states(self) -> list[np.ndarray]:
