@@ -203,13 +203,15 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
     for (int np, nv; (np = V(walk_on)(&walk, &p, &nv));) V(step_back_panels)(k, c, backward, act, gate, first, np, nv, rows, p);
 }
 
-/* The default activations are constants of their own instance; all others are looked up for each vector. */
-#define STEP(phase, act0, gate0, ...) \
+/* The default activations are constants of their own instance, and of STEP_OR a second pair; all others are looked up for each vector. */
+#define STEP_OR(phase, act0, gate0, act1, gate1, ...) \
     static void V(phase##_step)(const rnnf_step *k, int64_t rows, int64_t p0, int64_t p1) { \
         const V(phase_shape) c = {__VA_ARGS__}; \
         if (k->act == act0 && k->recurrent_act == gate0) V(step)(k, c, V(phase##_gates), V(phase##_output), act0, gate0, rows, p0, p1); \
+        else if (k->act == act1 && k->recurrent_act == gate1) V(step)(k, c, V(phase##_gates), V(phase##_output), act1, gate1, rows, p0, p1); \
         else V(step)(k, c, V(phase##_gates), V(phase##_output), k->act, k->recurrent_act, rows, p0, p1); \
     }
+#define STEP(phase, act0, gate0, ...) STEP_OR(phase, act0, gate0, act0, gate0, __VA_ARGS__)
 #define STEP_BACK(phase, act0, gate0, first, ...) \
     static void V(phase##_step_back)(const rnnf_step_back *k, int64_t rows, int64_t p0, int64_t p1) { \
         const V(phase_shape) c = {__VA_ARGS__}; \
@@ -227,9 +229,9 @@ STEP(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, .nv = 2, .xg = 3, .x0 = 1, .
 STEP(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, .nv = 1, .xg = 3, .x0 = 0, .nx = 1, .slots = 3, .s0 = 0, .ns = 1, .late = 1, .reads = 1)
 STEP_BACK(gru_reset_before_candidate, ACT_tanh, ACT_sigmoid, 1, .nv = 2, .slots = 3, .ns = 3)
 STEP_BACK(gru_reset_before_gates, ACT_tanh, ACT_sigmoid, 0, .nv = 1, .slots = 3, .ns = 3)
-STEP(statal, ACT_relu, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1, .vectors = 2, .many = 1)
+STEP_OR(statal, ACT_relu, ACT_linear, ACT_tanh, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1, .vectors = 2, .many = 1)
 STEP_BACK(statal, ACT_relu, ACT_linear, 1, .nv = 1, .slots = 1, .ns = 1, .vectors = 2, .many = 1)
-STEP(statal_seen, ACT_relu, ACT_linear, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1, .vectors = 2, .many = 1)
+STEP_OR(statal_seen, ACT_relu, ACT_linear, ACT_relu, ACT_sigmoid, .nv = 1, .xg = 1, .x0 = 0, .nx = 1, .slots = 1, .s0 = 0, .ns = 1, .vectors = 2, .many = 1)
 STEP_BACK(statal_seen, ACT_relu, ACT_linear, 1, .nv = 1, .slots = 1, .ns = 1, .vectors = 2, .many = 1)
 STEP(indrnn, ACT_relu, ACT_linear, .nv = 0, .xg = 1, .x0 = 0, .nx = 1, .slots = 2, .s0 = 0, .ns = 1, .late = 1, .vectors = 1)
 STEP_BACK(indrnn, ACT_relu, ACT_linear, 1, .nv = 0, .slots = 2, .ns = 2, .vectors = 1)
