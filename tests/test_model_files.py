@@ -120,3 +120,13 @@ def test_weights_alone(tmp_path):
     assert np.array_equal(other.predict(X), model.predict(X))
     with pytest.raises(ValueError, match="weights must be"):
         Sequential([Input((None, 5)), layers.GRU(7)]).load_weights(tmp_path / "w.rnnf")
+
+
+def test_a_stateful_model_is_saved_as_it_stands_and_comes_back_without_state(tmp_path, rng):
+    model = Sequential([Input((None, 3)), layers.LSTM(4, stateful=True), layers.Dense(1)])
+    x = rng.standard_normal((3, 5, 3)).astype(np.float32)
+    first, second = model.predict_on_batch(x), model.predict_on_batch(x)
+    model.save(tmp_path / "m.rnnf")
+    third = model.predict_on_batch(x)
+    again = rnnfast.load(tmp_path / "m.rnnf")
+    assert np.array_equal([again.predict_on_batch(x) for _ in range(3)], [first, second, third])
