@@ -281,11 +281,12 @@ def bound(dtype: str, steps: int = 1) -> tuple[float, float]:
     return (1e-6, 2e-6) if steps <= 100 else (2e-6, 6e-6)
 
 
-def sensitivity(p: Problem, rng: np.random.Generator) -> float:
-    """How far the oracle's output moves when every weight moves by one float32 rounding: the error that no float32 run can be asked to beat."""
+def sensitivity(p: Problem, rng: np.random.Generator, gradients: bool = False) -> float:
+    """How far the oracle's output (and its gradients) moves when every weight moves by one float32 rounding: the error that no float32 run can be asked to beat."""
     moved = [w * (1 + 2.0**-24 * rng.uniform(-1, 1, w.shape)) for w in p.oracle.weights]
     other = Problem(p.spec, reference.make(p.spec, moved), p.x, p.mask, p.initial_state, p.dy, p.dstates)
-    pairs = zip(as_list(other.expected["y"]), as_list(p.expected["y"]), strict=True)
+    both = zip(named(other.expected), named(p.expected), strict=True)
+    pairs = [(a, b) for (name, a), (_, b) in both if gradients or name.startswith("y")]
     return max(float(np.abs(a - b).max() / max(1.0, np.abs(b).max())) for a, b in pairs)
 
 

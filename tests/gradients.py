@@ -44,14 +44,16 @@ def keras_floatx(dtype: str) -> Iterator[Any]:
     """Keras computing in ``dtype``. Its type promotion narrows float64 to float32 (as JAX does), so that rule is lifted."""
     keras = require("keras")
     narrowing = importlib.import_module("keras.src.backend.common.dtypes").BIT64_TO_BIT32_DTYPE
-    kept = keras.config.floatx(), narrowing["float64"]
+    kept = keras.config.floatx(), narrowing["float64"], keras.config.dtype_policy()
     keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)  # which would stay what it was at its first use
     narrowing["float64"] = dtype
     try:
         yield keras
     finally:
         keras.config.set_floatx(kept[0])
         narrowing["float64"] = kept[1]
+        keras.config.set_dtype_policy(kept[2])
 
 
 def keras_vjp(p: cases.Problem, dtype: str = "float64") -> dict[str, Any]:

@@ -39,7 +39,10 @@ def test_outputs_states_and_gradients_match_the_oracle(spec, mask, dtype, rng):
     got, want = p.build(rnnfast, dtype).vjp(**p.cast(dtype)), dict(p.expected)
     if p.initial_state is None:
         want["initial_state"] = None
-    cases.assert_close(got, want, *cases.bound(dtype))
+    forward, backward = cases.bound(dtype)
+    if dtype == "float32":  # normalising a row of little variance makes its roundings larger
+        backward = max(backward, cases.ROUNDINGS * cases.sensitivity(p, rng, gradients=True))
+    cases.assert_close(got, want, forward, backward)
 
 
 @kinds
