@@ -10,10 +10,16 @@ import numpy as np
 from rnnfast.errors import FormatError, suggest
 from rnnfast.layers.base import given_weights
 from rnnfast.layers.runner import Runner
-from rnnfast.models import saving
 
 _MODELS: dict[str, type[Saved]] = {}
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, MemoryError, OverflowError)
+
+
+def _archive() -> Any:
+    """The file format, imported at its first use: a service that only builds a model does not wait for zip and checksums."""
+    from rnnfast.models import saving
+
+    return saving
 
 
 def register_model(cls: type[Any]) -> type[Any]:
@@ -47,15 +53,15 @@ class Saved:
             config["iterations"] = self.optimizer.iterations
             slots = self._steps.slots if self._steps is not None else self._saved_slots
             arrays |= {f"optimizer/{name}": slot for name, slot in zip(self.optimizer.slot_names, slots, strict=False)}
-        saving.save_archive(path, config, arrays)
+        _archive().save_archive(path, config, arrays)
 
     def save_weights(self: Any, path: str | os.PathLike[str]) -> None:
         """Write the weights alone to one file, atomically."""
-        saving.save_archive(path, {"class_name": "weights"}, {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)})
+        _archive().save_archive(path, {"class_name": "weights"}, {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)})
 
     def load_weights(self: Any, path: str | os.PathLike[str]) -> None:
         """Set the weights from a file of :meth:`save_weights` or :meth:`save`."""
-        _, arrays = saving.load_archive(path)
+        _, arrays = _archive().load_archive(path)
         self.set_weights([arrays[name] for name in sorted(arrays) if name.startswith("weights/")])
 
     def _seeds(self: Any) -> list[Any]:
@@ -143,7 +149,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> bool((same.predict_on_batch(x) == model.predict_on_batch(x)).all())
     True
     """
-    config, arrays = saving.load_archive(path)
+    config, arrays = _archive().load_archive(path)
     name = config.get("class_name")
     if name not in _MODELS:
         import rnnfast.builders  # noqa: F401 - whose classes are known once it is imported
