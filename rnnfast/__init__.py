@@ -8,7 +8,7 @@ A model's layers describe themselves to a plan, a flat list of ops over one aren
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 from rnnfast import (
     activations,
@@ -28,16 +28,19 @@ from rnnfast._engine import get_num_threads, set_num_threads
 from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
 from rnnfast.layers import Input, register_cell
-from rnnfast.models.files import load
 from rnnfast.models.model import Model
 from rnnfast.models.sequential import Sequential
 
-_LATER = ("builders", "data", "decoding", "diagnostics")  # imported at the first use, so that a model in a service starts fast
+# imported at the first use, so that a model in a service starts fast
+_LATER = ("builders", "data", "decoding", "diagnostics", "interop", "sklearn", "torch")
+_READING = ("from_keras", "from_onnx", "from_torch", "load")
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _LATER:
         return import_module(f"rnnfast.{name}")
+    if name in _READING:
+        return getattr(import_module("rnnfast.interop"), name)
     raise AttributeError(f"module 'rnnfast' has no attribute {name!r}")
 
 
@@ -59,8 +62,12 @@ __all__ = [
     "data",
     "decoding",
     "diagnostics",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
     "get_num_threads",
     "initializers",
+    "interop",
     "layers",
     "load",
     "losses",

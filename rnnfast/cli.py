@@ -1,4 +1,4 @@
-"""The command line: `rnnfast demo`, `rnnfast info`, `rnnfast bench`."""
+"""The command line: `rnnfast demo`, `rnnfast info`, `rnnfast convert`, `rnnfast bench`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 import rnnfast
+from rnnfast import interop
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,6 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="train, score, save, reload and stream a forecaster on real data")
     commands.add_parser("info", help="version, CPU, instruction set, threads, caches")
+    converting = commands.add_parser("convert", help="turn a model file of one format into another", description="Formats to write, by ending: .rnnf, .weights.h5, .onnx, .json (RTNeural), .safetensors, .pt, .npz.")
+    converting.add_argument("source", help="a file of any format that rnnfast.load reads")
+    converting.add_argument("target", help="the file to write; its ending says the format")
     commands.add_parser("bench", help="compare with installed libraries; options as python -m rnnfast.benchmark --help", add_help=False)
     known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "bench":
@@ -25,6 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         demo.run()
     elif known.command == "info":
         rnnfast.show_config()
+    elif known.command == "convert":
+        try:
+            interop.convert(known.source, known.target)
+        except (OSError, ImportError, ValueError) as error:
+            parser.exit(1, f"rnnfast convert: {error}\n")
     else:
         from rnnfast.benchmark.__main__ import main as bench
 

@@ -1,0 +1,119 @@
+"""Models of other libraries: what is read, what is written, and how a file is recognised. A format's module is imported when it is used."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+from rnnfast.errors import FormatError
+from rnnfast.interop.recognition import recognize
+
+__all__ = ["convert", "from_keras", "from_onnx", "from_torch", "load", "read_weights"]
+
+# kind: the module that reads it; each has `read(path)`, and `read_weights(path, model)` where files of weights alone exist
+_READERS = {
+    "keras": "keras_files", "h5": "keras_files", "onnx": "onnx", "rtneural": "rtneural", "nam": "nam",
+    "pt": "torch_files", "safetensors": "torch_files", "npz": "torch_files",
+}  # fmt: skip
+
+# how a file's name ends: the module that writes it; each has `write(model, path)`
+_WRITERS = {
+    ".weights.h5": "keras_files", ".onnx": "onnx", ".json": "rtneural", ".safetensors": "torch_files", ".pt": "torch_files", ".pth": "torch_files",
+    ".npz": "torch_files",
+}  # fmt: skip
+
+
+def _module(name: str) -> Any:
+    return import_module(f"rnnfast.interop.{name}")
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load a model from a file of any known format, which is recognised by its content.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Of rnnfast (".rnnf"), Keras (".keras", ".h5"), ONNX, RTNeural (JSON), NAM (".nam"), or a PyTorch state dict (".pt", ".safetensors"), whose names say what
+        the layers are.
+
+    Returns
+    -------
+    Sequential, Model or a model of `rnnfast.builders`
+        Of the class that was saved; of another library's file, a model that computes the same.
+
+    Raises
+    ------
+    FormatError
+        If the file is damaged, hostile, of an unknown format, or holds something that rnnfast does not have. The text names the file, the member and the reason.
+    ImportError
+        If the format needs an extra that is not installed; the text names it.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, rnnfast
+    >>> from rnnfast import Input, Sequential, layers
+    >>> model = Sequential([Input((None, 3)), layers.GRU(4)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/m.rnnf")
+    ...     same = rnnfast.load(f"{folder}/m.rnnf")
+    >>> x = np.ones((1, 7, 3), np.float32)
+    >>> bool((same.predict_on_batch(x) == model.predict_on_batch(x)).all())
+    True
+    """
+    kind = recognize(path)
+    if kind == "rnnf":
+        from rnnfast.models.files import read
+
+        return read(path)
+    return _module(_READERS[kind]).read(path)
+
+
+def read_weights(path: str | os.PathLike[str], model: Any) -> None:
+    """Set a model's weights from a file of another library (`model.load_weights` comes here)."""
+    kind = recognize(path)
+    reader = _module(_READERS[kind])
+    if not hasattr(reader, "read_weights"):
+        raise FormatError(f"{os.fspath(path)}: a file of kind '{kind}' holds a model, not weights alone. Use rnnfast.load.")
+    reader.read_weights(path, model)
+
+
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Turn a file of any readable format into one of any writable one (`rnnfast convert`).
+
+    Parameters
+    ----------
+    source : str or path-like
+        Anything that :func:`load` reads.
+    target : str or path-like
+        The format follows from how the name ends: ".rnnf", ".weights.h5" (Keras), ".onnx", ".json" (RTNeural), ".safetensors", ".pt", ".npz".
+
+    Raises
+    ------
+    FormatError
+        If the source cannot be read or the target's format cannot hold the model; the text says why.
+    """
+    name = os.fspath(target)
+    ending = next((one for one in [".rnnf", *_WRITERS] if name.endswith(one)), None)
+    if ending is None:
+        raise FormatError(f"{name}: unknown ending. Known: {', '.join(['.rnnf', *_WRITERS])}.")
+    model = load(source)
+    if ending == ".rnnf":
+        model.save(target)
+    else:
+        _module(_WRITERS[ending]).write(model, target)
+
+
+def from_keras(model: Any) -> Any:
+    """The model that computes what a Keras model does; see :func:`rnnfast.interop.keras.from_keras`."""
+    return _module("keras").from_keras(model)
+
+
+def from_torch(module: Any) -> Any:
+    """The model that computes what a PyTorch module (or state dict) does; see :func:`rnnfast.interop.torch.from_torch`."""
+    return _module("torch").from_torch(module)
+
+
+def from_onnx(path: Any) -> Any:
+    """The model of an ONNX file or its bytes; see :func:`rnnfast.interop.onnx.from_onnx`."""
+    return _module("onnx").from_onnx(path)
