@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share
+from rnnfast._engine.buffers cimport Buffer, Op, Rows, length_of, operand, rows_map, share
 from rnnfast._engine.cpu cimport kernels_of
 from rnnfast._engine.kernels cimport ACT_linear, ROW_softmax, rnnf_additive, rnnf_barrier, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_team
 
@@ -83,14 +83,6 @@ cdef inline char *at(const task *a, const operand *o, int64_t row) noexcept nogi
 
 cdef inline int64_t rounded(int64_t n, int64_t unit) noexcept nogil:
     return (n + unit - 1) // unit * unit
-
-
-cdef inline int64_t length_of(const rows_map *m, int64_t r) noexcept nogil:
-    """Valid steps of sorted row r."""
-    cdef int64_t n = 0
-    while m.active[n] > r:
-        n += 1
-    return n
 
 
 cdef inline int64_t packed_row(const rows_map *m, int64_t r, int64_t i) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map
+from rnnfast._engine.buffers cimport Buffer, Op, Rows, length_of, operand, rows_map
 from rnnfast._engine.cpu cimport kernels_of
 from rnnfast._engine.kernels cimport rnnf_barrier, rnnf_kernels, rnnf_team
 
@@ -216,9 +216,7 @@ cdef void ctc(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef double total = 0
     for i in range((a.rows.batch - member + team.size - 1) // team.size):
         r = member + i * team.size
-        b, q.r, q.time, q.count = a.rows.order[r], r, 0, 0
-        while q.time < a.rows.time and a.rows.active[q.time] > r:
-            q.time += 1
+        b, q.r, q.time, q.count = a.rows.order[r], r, length_of(a.rows, r), 0
         q.labels = <int64_t *>a.labels.data + b * columns
         while q.count < columns and q.labels[q.count] != a.padding:
             q.count += 1

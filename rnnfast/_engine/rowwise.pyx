@@ -339,7 +339,8 @@ cdef void merge(void *args, rnnf_team *team, int member) noexcept nogil:
         return
     a.k.scale(row_of(a, a.y, begin), row_of(a, a.kept, begin), a.loss.parameter[0], n)
     a.k.add(row_of(a, a.y, begin), row_of(a, a.x, begin), n)
-    a.k.scale(row_of(a, a.y, begin), row_of(a, a.y, begin), a.loss.parameter[1], n)
+    if a.loss.parameter[1] != 1:
+        a.k.scale(row_of(a, a.y, begin), row_of(a, a.y, begin), a.loss.parameter[1], n)
 
 
 cdef void merge_back(void *args, rnnf_team *team, int member) noexcept nogil:

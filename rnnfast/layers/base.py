@@ -169,13 +169,9 @@ class Layer:
         """The mask [B, T] that this layer makes of its input, for layers that make one."""
         return mask
 
-    def stream_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of what a live stream keeps of this layer from call to call: the states of a recurrent one."""
-        return [(n,) for n in self.state_sizes] if hasattr(self, "describe_states") else []  # type: ignore[attr-defined]
-
     def stream_start(self) -> list[np.ndarray]:
-        """What a live stream starts from, arrays [1, *shape] of `stream_shapes`."""
-        return [np.zeros((1, *shape), self.dtype) for shape in self.stream_shapes()]
+        """What a live stream keeps of this layer from call to call, as it is at the start; arrays whose first axis has size 1."""
+        return []
 
     def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
         """What is wrong with an input of this kind, or None."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from rnnfast import activations, constraints, initializers, regularizers
 from rnnfast.errors import ShapeError, suggest
 from rnnfast.layers.base import Layer, positive, register
@@ -111,10 +113,11 @@ class Conv1D(Windowed):
     def streams(self) -> bool:  # type: ignore[override]
         return self.padding == "causal" or self.window.reach < self.strides
 
-    def stream_shapes(self) -> list[tuple[int, ...]]:
+    def stream_start(self) -> list[np.ndarray]:
         """A stream keeps the inputs that later windows still read."""
         assert self.input_shape is not None
-        return [(self.window.reach, int(self.input_shape[-1] or 0))] if self.padding == "causal" and self.window.reach else []
+        shape = (1, self.window.reach, int(self.input_shape[-1] or 0))
+        return [np.zeros(shape, self.dtype)] if self.padding == "causal" and self.window.reach else []
 
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]

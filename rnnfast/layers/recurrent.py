@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast import activations, constraints, initializers, regularizers
+from rnnfast._engine import Rows
 from rnnfast.layers.base import Layer, positive, rate, register
 from rnnfast.plan import Builder, Tensor, Variable
 from rnnfast.plan.direction import Direction
@@ -59,6 +60,10 @@ class OverTime(Layer):
     def stream_start(self) -> list[np.ndarray]:
         return self.initial_values(1)
 
+    def start(self, b: Builder, rows: Rows) -> list[Tensor]:
+        """The states that a plan's sequences start from where the caller gives none; empty for zeros."""
+        return b.carried_states(self, rows)
+
     def inputs(self, b: Builder, x: Tensor) -> Tensor:
         """What the cell sees of the input."""
         return x
@@ -78,7 +83,7 @@ class OverTime(Layer):
 
     def describe_states(self, b: Builder, x: Tensor, initial: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """As describe, from given states; also returns the final ones when they are asked for."""
-        initial = initial or b.carried_states(self, x.rows)
+        initial = initial or self.start(b, x.rows)
         x = self.inputs(b, x)
         need = self.return_state or self.stateful
         streaming = b.streaming is not None
@@ -128,6 +133,9 @@ class Recurrent(OverTime):
         Probability that a unit of the output keeps its value of the step before (Krueger et al. 2017, arXiv 1606.01305), drawn for every step and unit in
         training; at inference every unit takes the expectation, ``zoneout h_{t-1} + (1 - zoneout) h_t``.
     seed : int, optional
+    trained_initial_state : bool
+        Whether sequences start from states that are trained with the other weights, instead of zeros: one weight (1, width) a state, behind the others, zeros
+        when they are new. A stateful layer and a stream start from their values.
     **kwargs
         Of :class:`OverTime`.
     """
@@ -139,7 +147,7 @@ class Recurrent(OverTime):
 
     def __init__(
         self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, zoneout: float = 0.0,
-        seed: int | None = None, **kwargs: Any,
+        seed: int | None = None, trained_initial_state: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         roles = {f"{role}_{kind}": kwargs.pop(f"{role}_{kind}", None) for role in _ROLES for kind in ("initializer", "regularizer", "constraint")}
         kwargs.pop("implementation", None), kwargs.pop("use_cudnn", None)  # of old configurations; they choose between equal computations
@@ -158,6 +166,8 @@ class Recurrent(OverTime):
         self.kernel: Variable
         self.recurrent_kernel: Variable | None = None
         self.bias: Variable | None = None
+        self.trained_initial_state = bool(trained_initial_state)
+        self.initial_state: list[Variable] = []
 
     def _roles(self, role: str) -> dict[str, Any]:
         return {kind: getattr(self, f"{role}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
@@ -188,6 +198,20 @@ class Recurrent(OverTime):
         if self.use_bias:
             self.bias = self.add_weight(self.bias_shape(), "bias", **self._roles("bias"))
 
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if not self.built:
+            super().build(input_shape)
+            if self.trained_initial_state:
+                self.initial_state = [self.add_weight((1, n), f"initial_state_{i}", "zeros") for i, n in enumerate(self.state_sizes)]
+
+    def initial_values(self, batch: int) -> list[np.ndarray]:
+        if not self.initial_state:
+            return super().initial_values(batch)
+        return [np.repeat(variable.numpy(), batch, axis=0) for variable in self.initial_state]
+
+    def start(self, b: Builder, rows: Rows) -> list[Tensor]:
+        return super().start(b, rows) or [b.repeated(variable, rows) for variable in self.initial_state]
+
     def inputs(self, b: Builder, x: Tensor) -> Tensor:
         return b.dropout(x, self.dropout, self.seeds, over_time=True)
 
@@ -203,7 +227,7 @@ class Recurrent(OverTime):
         )  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:
-        names = ("units", "activation", "use_bias", "dropout", "recurrent_dropout", "zoneout", "seed")
+        names = ("units", "activation", "use_bias", "dropout", "recurrent_dropout", "zoneout", "seed", "trained_initial_state")
         config = super().get_config() | {name: getattr(self, name) for name in names}
         for role in _ROLES:
             config[f"{role}_initializer"] = initializers.serialize(getattr(self, f"{role}_initializer"))

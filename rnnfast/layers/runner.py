@@ -127,6 +127,9 @@ class Runner:
             raise ValueError(f"{self.owner}: resets cannot be used with {type(mixing).__name__} '{mixing.name}', which mixes steps of different episodes.")
         if self._stateful_node() is None:
             raise ValueError(f"{self.owner}: resets need a recurrent layer.")
+        learned = next((one for layer in self.layers for one in (layer.sublayers() or [layer]) if getattr(one, "trained_initial_state", False)), None)
+        if learned is not None:
+            raise ValueError(f"{self.owner}: resets start from zeros; they cannot be used with trained_initial_state of {type(learned).__name__} '{learned.name}'.")
         found: Masks = []
         for name, x, one in zip(self.names, xs, each(self.owner, "resets", self.names, resets), strict=True):
             given = None if one is None else np.asarray(one)

@@ -93,7 +93,7 @@ class Bidirectional(Layer):
         """As describe, from given states (the forward layer's, then the backward one's)."""
         pair = [self.forward_layer, self.backward_layer]
         first = pair[0].states
-        given = [initial[:first] or b.carried_states(pair[0], x.rows), initial[first:] or b.carried_states(pair[1], x.rows)]
+        given = [initial[:first] or pair[0].start(b, x.rows), initial[first:] or pair[1].start(b, x.rows)]
         sequence, need = self.return_sequences, self.return_state or self.stateful
         concat = self.merge_mode == "concat"
         directions = [layer.direction(states) for layer, states in zip(pair, given, strict=True)]

@@ -462,6 +462,11 @@ class Builder:
         outside = Tensor(self.batch_rows(rows), (units,), Buffer(name, 0, units), timed=False, outside=True)
         return outside.buffer, self.packed(outside)
 
+    def repeated(self, variable: Variable, rows: Rows) -> Tensor:
+        """A variable (1, width) as a state of all sequences of `rows`: the product with a column of ones."""
+        ones = Tensor(self.batch_rows(rows), (1,), self.constant(1, rows.batch, 1), timed=False, needs_grad=False)
+        return self.dense(ones, variable, None, "linear")
+
     def carried_states(self, layer: Any, rows: Rows) -> list[Tensor]:
         """Where a stateful layer over the sequences of `rows` goes on from."""
         if self.streaming is not None:

@@ -83,7 +83,7 @@ class Result:
 
 
 class Part:
-    """One direction on its way into a plan: what the fused layers of this file and all others have in common. `op` and `line` make its op.
+    """One direction on its way into a plan: what the fused engine's layers and all others have in common. `op` and `line` make its op.
 
     Parameters
     ----------

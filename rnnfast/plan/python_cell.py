@@ -9,13 +9,13 @@ from typing import Any
 from rnnfast import _engine
 from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
+from rnnfast.plan.direction import Part
 from rnnfast.plan.params import Variable
-from rnnfast.plan.recurrent import Part
 
 
 @dataclass
 class PythonDirection:
-    """One direction of such a layer; see `plan.recurrent.Direction`.
+    """One direction of such a layer; see `plan.direction.Direction`.
 
     Attributes
     ----------
