@@ -25,7 +25,6 @@ from rnnfast import (
     utils,
 )
 from rnnfast._engine import get_num_threads, set_num_threads
-from rnnfast._report import show_config
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
 from rnnfast.layers import Input, register_cell
 from rnnfast.models.model import Model
@@ -33,14 +32,14 @@ from rnnfast.models.sequential import Sequential
 
 # imported at the first use, so that a model in a service starts fast
 _LATER = ("builders", "data", "decoding", "diagnostics", "interop", "sklearn", "torch")
-_READING = ("from_keras", "from_onnx", "from_torch", "load")
+_LATER_FROM = {"from_keras": "interop", "from_onnx": "interop", "from_torch": "interop", "load": "interop", "show_config": "_report"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return import_module(f"rnnfast.{name}")
-    if name in _READING:
-        return getattr(import_module("rnnfast.interop"), name)
+    if name in _LATER_FROM:
+        return getattr(import_module(f"rnnfast.{_LATER_FROM[name]}"), name)
     raise AttributeError(f"module 'rnnfast' has no attribute {name!r}")
 
 
