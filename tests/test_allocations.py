@@ -33,7 +33,13 @@ classes, narrow = np.zeros((16, 50), np.int64), np.zeros((16, 50), np.uint8)
 recognizer = Sequential([Input((None, 8)), layers.GRU(32, return_sequences=True), layers.Dense(5)])
 recognizer.compile("adam", "ctc")
 labels = np.tile(np.array([1, 2, 3, 4, 0], np.int32).repeat(6), (16, 1))
+x_in = Input((None, 8))
+every, last = layers.GRU(32, return_sequences=True, return_state=True, name="both")(x_in)
+several = rnnfast.Model(x_in, [layers.Dense(5, name="classes")(every), last, layers.Dense(1, name="unasked")(last)])
+several.compile("adam", [rnnfast.losses.SparseCategoricalCrossentropy(from_logits=True), "mse", None], loss_weights=[1.0, 0.5, None])
+targets = [narrow, np.zeros((16, 32), np.float32), None]
 calls = {
+    "train several outputs": lambda: several.train_on_batch(x, targets),
     "train": lambda: model.train_on_batch(x, y),
     "train on sequences": lambda: sequence.train_on_batch(x, target),
     "train on classes": lambda: tagger.train_on_batch(x, classes),
@@ -72,7 +78,7 @@ def counts(tmp_path_factory):
     return {name: int(number) for name, number in (line.split("=") for line in result.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("call", ["train", "train on sequences", "train on classes", "train on narrow classes", "test", "predict", "step"])
+@pytest.mark.parametrize("call", ["train", "train several outputs", "train on sequences", "train on classes", "train on narrow classes", "test", "predict", "step"])
 def test_no_allocation_after_the_first_call(counts, call):
     assert counts[call] == 0
 

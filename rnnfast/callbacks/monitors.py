@@ -36,7 +36,9 @@ class MonitorCallback(Callback):
             return self.mode
         name = self.monitor.removeprefix("val_")
         found = {metric.name: metric.direction for metric in getattr(self.model, "metrics", ())}
-        direction = {"up": "max", "down": "min"}.get(found.get(name) or ("down" if name == "loss" else ""))
+        names = [name, *(name.removeprefix(f"{output}_") for output in getattr(self.model, "output_names", None) or ())]
+        known = next((found[one] for one in names if found.get(one)), "down" if name == "loss" else "")
+        direction = {"up": "max", "down": "min"}.get(known)
         if direction is None:
             raise ValueError(
                 f"{type(self).__name__}: mode must be 'min' or 'max' for monitor {self.monitor!r}, whose better "

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast import losses, optimizers
+from rnnfast import optimizers
 from rnnfast.diagnostics import pictures
 from rnnfast.diagnostics.trace import Trace, need_recurrent, traces
+from rnnfast.models.data_adapter import make_batch
+from rnnfast.models.heads import Heads
 from rnnfast.models.steps import Steps
 
 VANISHING, EXPLODING = 1e-3, 1e3  # of the ratio of early to late gradients
@@ -99,7 +101,7 @@ class _Watched(Steps):
         loss, _ = self.run(x, y, sample_weight, mask, train=True)
         return loss, traces(self.bound.builder, self.bound.program)
 
-    def _bound(self, xs: Any, valid: Any, resets: Any, train: bool, carried: Any, columns: int) -> Any:
+    def _bound(self, xs: Any, valid: Any, resets: Any, train: bool, carried: Any, columns: list[int]) -> Any:
         bound = self.bound = self.runner.start(xs, valid, False, True, 0)
         need_recurrent(self.runner.owner, bound.builder)
         for kept in bound.builder.recurrent:
@@ -126,7 +128,7 @@ def gradient_flow(model: Any, x: Any, y: Any, lengths: Any = None, mask: Any = N
         One batch, as for `train_on_batch`.
     lengths, mask, sample_weight : optional
         As for `train_on_batch`.
-    loss : str or Loss, optional
+    loss : str or Loss, or a list or dict of them for several outputs, optional
         By default the model's own.
 
     Returns
@@ -154,11 +156,12 @@ def gradient_flow(model: Any, x: Any, y: Any, lengths: Any = None, mask: Any = N
     ((4, 50), 'vanishing')
     """
     runner = model.runner(alone=True)
-    used = losses.get(loss) if loss is not None else getattr(model, "loss", None)
-    if used is None:
+    if loss is None and not model.compiled:
         raise ValueError(f"{runner.owner}: gradient_flow needs a loss: compile the model or give loss=.")
-    steps = _Watched(runner, used, optimizers.SGD(), False)
-    value, found = steps.watch(x, y, sample_weight, mask if lengths is None else lengths)
+    heads = model._heads if loss is None else Heads(runner.owner, model.output_names, loss=loss)
+    batch = make_batch(f"{runner.owner}: gradient_flow", x, y, sample_weight, lengths, mask, runner.names, heads=heads)
+    steps = _Watched(runner, heads.list, optimizers.SGD(), False)
+    value, found = steps.watch(batch.x, batch.y, batch.sample_weight, batch.mask)
     return GradientFlow([_layer_flow(trace) for trace in found], value)
 
 

@@ -18,9 +18,9 @@ def prove(model: Any, inputs: list[np.ndarray], outputs: list[np.ndarray], sourc
         If they differ by more than rounding.
     """
     found = model(inputs if len(inputs) > 1 else inputs[0])
-    found = found if isinstance(found, list) else [found]
+    found = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else [found]
     for i, (mine, expected) in enumerate(zip(found, outputs, strict=True)):
         if mine.shape != expected.shape or not np.allclose(mine, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
             worst = float(np.max(np.abs(mine - expected))) if mine.shape == expected.shape else None
             raise FormatError(f"{source}: output {i}: the converted model differs from its source ({'shapes ' + str((mine.shape, expected.shape)) if worst is None else worst}).")
-    model.proof = (inputs, outputs[0])
+    model.proof = (inputs, outputs)

@@ -99,8 +99,8 @@ class Inlet:
         return steps
 
 
-def each(owner: str, what: str, names: list[str], given: Any) -> list[Any]:
-    """What a caller gave for each input: of one input the thing itself, of several a list in their order or a dict by name; None for all is None for each."""
+def each(owner: str, what: str, names: list[str], given: Any, kind: str = "input") -> list[Any]:
+    """What a caller gave for each input (or output, as `kind` says): of one input the thing itself, of several a list in their order or a dict by name; None for all is None for each."""
     if len(names) == 1 and not isinstance(given, Mapping):
         return [given[0] if what == "input" and isinstance(given, list | tuple) and len(given) == 1 and isinstance(given[0], np.ndarray) else given]
     if given is None:
@@ -108,7 +108,7 @@ def each(owner: str, what: str, names: list[str], given: Any) -> list[Any]:
     if isinstance(given, Mapping):
         unknown = [name for name in given if name not in names]
         if unknown:
-            raise ValueError(f"{owner}: {what} has no input called {unknown[0]!r}. {suggest(unknown[0], names)}")
+            raise ValueError(f"{owner}: {what} has no {kind} called {unknown[0]!r}. {suggest(unknown[0], names)}")
         return [given.get(name) for name in names]
     if not isinstance(given, list | tuple) or len(given) != len(names):
         got = f"{len(given)}" if isinstance(given, list | tuple) else type(given).__name__

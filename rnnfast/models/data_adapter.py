@@ -11,17 +11,19 @@ import numpy as np
 
 from rnnfast.errors import ShapeError
 from rnnfast.layers.inlets import each
+from rnnfast.models.heads import Heads, by_output, is_row
 from rnnfast.random import SeedGenerator, generator
 
 DEFAULT_BATCH_SIZE = 32
 
 
 class Batch(NamedTuple):
-    """What one step works on. `mask` is bool (B, T), or int (B,) for lengths, or None. For a model of several inputs x, mask and resets are lists."""
+    """What one step works on. `mask` is bool (B, T), or int (B,) for lengths, or None. For a model of several inputs x, mask and resets are lists, for one of
+    several outputs y and sample_weight."""
 
     x: Any
-    y: np.ndarray | None = None
-    sample_weight: np.ndarray | None = None
+    y: Any = None
+    sample_weight: Any = None
     mask: Any = None
     resets: Any = None
 
@@ -95,60 +97,33 @@ def _inputs(owner: str, x: Any, lengths: Any, mask: Any, names: list[str]) -> tu
     return xs, [one_mask(owner, one, n, m) for one, n, m in zip(xs, counts, masks, strict=True)]
 
 
+def _outputs(owner: str, y: Any, sample_weight: Any, heads: Heads | None) -> tuple[Any, Any]:
+    """The targets and weights: arrays for one output, lists for several."""
+    if heads is None or not heads.several:
+        y, sample_weight = (by_output(owner, what, heads.names, one)[0] if heads and isinstance(one, Mapping) else one for what, one in (("y", y), ("sample_weight", sample_weight)))
+        return None if y is None else as_numbers(owner, "y", y), None if sample_weight is None else as_numbers(owner, "sample_weight", sample_weight)
+    if y is not None:
+        y = [None if one is None else as_numbers(owner, f"y['{name}']", one) for name, one in zip(heads.names, heads.targets(owner, y), strict=True)]
+    weights = [sample_weight] * len(heads.names) if is_row(sample_weight) else by_output(owner, "sample_weight", heads.names, sample_weight)
+    return y, [None if one is None else as_numbers(owner, f"sample_weight['{name}']", one) for name, one in zip(heads.names, weights, strict=True)]
+
+
 def make_batch(
-    owner: str, x: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None, mask: Any = None, names: list[str] | None = None, resets: Any = None
-) -> Batch:
+    owner: str, x: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None, mask: Any = None, names: list[str] | None = None, resets: Any = None,
+    heads: Heads | None = None,
+) -> Batch:  # fmt: skip
     """Check arrays against each other and return them as one batch."""
     x, mask = _inputs(owner, x, lengths, mask, names or [])
-    y = None if y is None else as_numbers(owner, "y", y)
-    sample_weight = None if sample_weight is None else as_numbers(owner, "sample_weight", sample_weight)
+    y, sample_weight = _outputs(owner, y, sample_weight, heads)
     if resets is not None:
         found = [None if one is None else as_numbers(owner, "resets", one) for one in each(owner, "resets", names or ["x"], resets)]
         resets = found if len(found) > 1 else found[0]
     batch = Batch(x, y, sample_weight, mask, resets)
-    several = resets if isinstance(resets, list) else [resets]
-    for name, array in (("y", y), ("sample_weight", sample_weight), *(("resets", one) for one in several)):
-        if array is not None and len(array) != batch.samples:
-            raise ShapeError(f"{owner}: {name} must have {batch.samples} samples as x does, got {len(array)}.")
+    for name, given in (("y", y), ("sample_weight", sample_weight), ("resets", resets)):
+        for array in given if isinstance(given, list) else [given]:
+            if array is not None and len(array) != batch.samples:
+                raise ShapeError(f"{owner}: {name} must have {batch.samples} samples as x does, got {len(array)}.")
     return batch
-
-
-def with_class_weight(batch: Batch, class_weight: Mapping[int, float] | None, class_numbers: bool) -> Batch:
-    """Multiply the sample weights by those of the targets' classes.
-
-    Parameters
-    ----------
-    batch : Batch
-    class_weight : mapping of class number to weight, optional
-        Classes that are not in it weigh one.
-    class_numbers : bool
-        The targets are class numbers even if they have several axes; otherwise a last axis longer than one is one-hot.
-    """
-    if class_weight is None:
-        return batch
-    if not isinstance(class_weight, Mapping) or batch.y is None:
-        raise ValueError(f"fit: class_weight must be a dict of class numbers and needs y, got {class_weight!r}.")
-    labels = batch.y
-    if labels.ndim > 1 and labels.shape[-1] == 1:
-        labels = labels[..., 0]
-    elif labels.ndim > 1 and not class_numbers:
-        labels = labels.argmax(-1)
-    classes, places = np.unique(np.nan_to_num(np.round(labels), nan=-1).astype(np.int64), return_inverse=True)
-    weights = np.array([float(class_weight.get(int(number), 1.0)) for number in classes])[places.reshape(labels.shape)]
-    if batch.sample_weight is not None:
-        own = batch.sample_weight
-        weights = weights * own.reshape(own.shape + (1,) * (weights.ndim - own.ndim))
-    return batch._replace(sample_weight=weights)
-
-
-def with_time_weights(batch: Batch, weights: np.ndarray | None) -> Batch:
-    """Multiply the sample weights by weights of the steps (T,)."""
-    if weights is None or batch.y is None:
-        return batch
-    if batch.y.ndim < 2 or batch.y.shape[1] != len(weights):
-        raise ShapeError(f"time_weights must have a weight for each step of y, of shape {batch.y.shape}, got {len(weights)}.")
-    own = np.ones(1) if batch.sample_weight is None else batch.sample_weight
-    return batch._replace(sample_weight=np.broadcast_to(own[:, None] if own.ndim == 1 else own, (batch.samples, len(weights))) * weights)
 
 
 class ArrayBatches:
@@ -191,8 +166,8 @@ class StreamBatches:
     an epoch takes that many, and a walk that ends is begun again where that is possible.
     """
 
-    def __init__(self, owner: str, source: Any, steps: int | None = None, names: list[str] | None = None) -> None:
-        self.owner, self.source, self.names = owner, source, names
+    def __init__(self, owner: str, source: Any, steps: int | None = None, names: list[str] | None = None, heads: Heads | None = None) -> None:
+        self.owner, self.source, self.names, self.heads = owner, source, names, heads
         self.steps = steps if steps is not None else (len(source) if hasattr(source, "__len__") else None)
         self._limit = steps
         self._walk: Iterator[Any] | None = None
@@ -232,7 +207,7 @@ class StreamBatches:
         x, y, weight, mask, resets = (*parts, None, None, None, None)[:5]
         flat = [one for one in (mask.values() if isinstance(mask, Mapping) else mask if isinstance(mask, list) else [mask]) if one is not None]
         kind = "lengths" if flat and np.ndim(flat[0]) == 1 else "mask"
-        return make_batch(self.owner, x, y, weight, **{kind: mask}, names=self.names, resets=resets)
+        return make_batch(self.owner, x, y, weight, **{kind: mask}, names=self.names, resets=resets, heads=self.heads)
 
 
 Batches = ArrayBatches | StreamBatches
@@ -256,6 +231,7 @@ def make_batches(
     mask: Any = None,
     names: list[str] | None = None,
     resets: Any = None,
+    heads: Heads | None = None,
 ) -> Batches:
     """Return the batches of arrays or of a stream.
 
@@ -268,12 +244,12 @@ def make_batches(
         if count is not None and (isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1):
             raise ValueError(f"{owner}: {name} must be an integer > 0, got {count!r}.")
     if not is_stream(x):
-        return ArrayBatches(make_batch(owner, x, y, sample_weight, lengths, mask, names, resets), batch_size, shuffle, steps)
+        return ArrayBatches(make_batch(owner, x, y, sample_weight, lengths, mask, names, resets, heads), batch_size, shuffle, steps)
     extra = {"y": y, "sample_weight": sample_weight, "lengths": lengths, "mask": mask, "resets": resets, "batch_size": batch_size}
     given = [name for name, value in extra.items() if value is not None]
     if given:
         raise ValueError(f"{owner}: {given[0]} cannot be given when x yields batches; yield it with x.")
-    return StreamBatches(owner, x, steps, names)
+    return StreamBatches(owner, x, steps, names, heads)
 
 
 def split_last(data: Batch, share: float) -> tuple[Batch, Batch]:

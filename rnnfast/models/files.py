@@ -31,7 +31,7 @@ def register_model(cls: type[Any]) -> type[Any]:
 class Saved:
     """Mixin of models that are written to files and come back."""
 
-    proof: tuple[list[np.ndarray], np.ndarray] | None = None  # of a converted model: inputs and the source's own first output
+    proof: tuple[list[np.ndarray], list[np.ndarray]] | None = None  # of a converted model: inputs and the source's own outputs
     _saved_slots: list[np.ndarray] = []  # noqa: RUF012 - the optimizer's state from a file, until the first step takes it; never altered in place
 
     def save(self: Any, path: str | os.PathLike[str]) -> None:
@@ -44,8 +44,8 @@ class Saved:
         """
         arrays = {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)}
         xs, expected = self._proof()
-        arrays |= {_test_name(i, len(xs)): x for i, x in enumerate(xs)}
-        arrays["selftest/output"] = expected
+        for what, values in (("input", xs), ("output", expected)):
+            arrays |= dict(zip(_test_names(what, len(values)), values, strict=True))
         config: dict[str, Any] = {"class_name": type(self).__name__, "config": self.get_config(), "seeds": [list(s.get_state()) for s in self._seeds()]}
         config["shuffle"] = self.get_random_state()
         if self.compiled:
@@ -73,14 +73,14 @@ class Saved:
     def _seeds(self: Any) -> list[Any]:
         return [one.seeds for layer in self.layers for one in (layer.sublayers() or [layer]) if hasattr(one, "seeds")]
 
-    def _proof(self: Any) -> tuple[list[np.ndarray], np.ndarray]:
+    def _proof(self: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Inputs and what the model makes of them: the source's own numbers, as long as a converted model still gives them."""
-        if self.proof is not None and _agree(self._test_output(self.proof[0]), self.proof[1]):
+        if self.proof is not None and _agree(self._test_outputs(self.proof[0]), self.proof[1]):
             return self.proof
         xs = [self._random_input(inlet, seed) for seed, inlet in enumerate(self.runner().inlets)]
-        return xs, self._test_output(xs)
+        return xs, self._test_outputs(xs)
 
-    def _test_output(self: Any, xs: list[np.ndarray]) -> np.ndarray:
+    def _test_outputs(self: Any, xs: list[np.ndarray]) -> list[np.ndarray]:
         """What the model makes of some inputs from its first states; those that stateful layers keep stay as they are."""
         keepers = [one for layer in self.layers for one in (layer.sublayers() or [layer]) if hasattr(one, "state_values")]
         kept = [one.state_values for one in keepers]
@@ -91,8 +91,7 @@ class Saved:
         finally:
             for one, values in zip(keepers, kept, strict=True):
                 one.state_values = values
-        first: np.ndarray = result[0] if isinstance(result, list) else result
-        return first
+        return result if isinstance(result, list) else [result]
 
     def _random_input(self: Any, inlet: Any, seed: int) -> np.ndarray:
         shape = [2 if i == 0 and n is None else 5 if n is None else n for i, n in enumerate(inlet.shape)]
@@ -116,9 +115,11 @@ class Saved:
                 model.optimizer.iterations = int(config["iterations"])
                 names = [f"optimizer/{name}" for name in model.optimizer.slot_names]
                 model._saved_slots = [arrays.pop(name) for name in names if name in arrays]
-            count = len(model.runner().inlets)
-            xs, expected = [arrays.pop(_test_name(i, count)) for i in range(count)], arrays.pop("selftest/output")
-            found = model._test_output(xs)
+            xs = [arrays.pop(name) for name in _test_names("input", len(model.runner().inlets))]
+            found = model._test_outputs(xs)
+            if "selftest/output" in arrays:
+                del found[1:]  # an older file has the first output alone
+            expected = [arrays.pop(name) for name in _test_names("output", len(found))]
         except _BROKEN as error:
             raise FormatError(f"{path}: config.json does not describe a model: {error}") from error
         if arrays:
@@ -133,12 +134,13 @@ class Saved:
         raise NotImplementedError
 
 
-def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
-    return found.shape == expected.shape and np.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+def _agree(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    pairs = list(zip(found, expected, strict=True))
+    return all(one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True) for one, other in pairs)
 
 
-def _test_name(place: int, count: int) -> str:
-    return "selftest/input" if count == 1 else f"selftest/input{place}"
+def _test_names(what: str, count: int) -> list[str]:
+    return [f"selftest/{what}"] if count == 1 else [f"selftest/{what}{i}" for i in range(count)]
 
 
 def read(path: str | os.PathLike[str]) -> Any:

@@ -14,8 +14,9 @@ import numpy as np
 from rnnfast import losses
 from rnnfast.callbacks import CallbackList, History, Logs
 from rnnfast.models.compiling import Compilable
-from rnnfast.models.data_adapter import Batch, Batches, StreamBatches, with_class_weight, with_time_weights
+from rnnfast.models.data_adapter import Batch, Batches, StreamBatches
 from rnnfast.models.interrupts import ctrl_c_between_batches
+from rnnfast.models.weighting import with_class_weight, with_time_weights
 
 
 class Loop(Compilable):
@@ -28,24 +29,24 @@ class Loop(Compilable):
 
     # The model's part.
 
-    def _train_step(
-        self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, mask: np.ndarray | None, resets: Any = None
-    ) -> tuple[float, np.ndarray | None]:
-        """Run one optimizer step; return the loss and, if ``_needs_predictions``, the predictions before it."""
+    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:
+        """Run one optimizer step; return the loss and, if ``_needs_predictions``, the predictions before it, a list for several outputs."""
         raise NotImplementedError
 
-    def _test_step(
-        self, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, mask: np.ndarray | None, resets: Any = None
-    ) -> tuple[float, np.ndarray]:
+    def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:
         """Return the loss and the predictions."""
         raise NotImplementedError
 
-    def _predict_step(self, x: np.ndarray, mask: np.ndarray | None, resets: Any = None) -> Any:
+    def _predict_step(self, x: Any, mask: Any, resets: Any = None) -> Any:
         """Return the predictions, an array or a list of arrays."""
         raise NotImplementedError
 
-    def _output_mask(self) -> np.ndarray | None:
-        """Return the boolean mask (B, T) in force at the output of the last step, None when there was none."""
+    def _output_mask(self) -> Any:
+        """Return the boolean mask (B, T) in force at the output of the last step, None when there was none; a list of them for several outputs."""
+        raise NotImplementedError
+
+    def _output_losses(self) -> list[float]:
+        """Return the last step's losses of the outputs that have one, without their weights; asked for where there are several outputs."""
         raise NotImplementedError
 
     def _gradient_norm(self) -> float | None:
@@ -122,12 +123,8 @@ class Loop(Compilable):
         return logs
 
     def _train_batch(self, batch: Batch, class_weight: Mapping[int, float] | None) -> Logs:
-        numbers = isinstance(self.loss, losses.SparseCategoricalCrossentropy)
-        y = self._targets(batch)
-        if class_weight is not None and self.loss.per_sequence:
-            raise ValueError(f"{self._label}: class_weight has no meaning for loss {self.loss.name!r}, a value for whole sequences. Use sample_weight.")
-        batch = with_time_weights(with_class_weight(batch, class_weight, numbers), self._time_weights)
-        loss, y_pred = self._train_step(batch.x, y, batch.sample_weight, batch.mask, **batch.episodes)
+        batch = self._weighted(batch if class_weight is None else self._with_class_weight(batch, class_weight))
+        loss, y_pred = self._train_step(batch.x, batch.y, batch.sample_weight, batch.mask, **batch.episodes)
         logs, norm = self._watch(batch, loss, y_pred), self._gradient_norm()
         if norm is not None:
             self._norm_tracker.update_state(norm)
@@ -135,23 +132,34 @@ class Loop(Compilable):
         return logs
 
     def _test_batch(self, batch: Batch) -> Logs:
-        y, batch = self._targets(batch), with_time_weights(batch, self._time_weights)
-        loss, y_pred = self._test_step(batch.x, y, batch.sample_weight, batch.mask, **batch.episodes)
+        batch = self._weighted(batch)
+        loss, y_pred = self._test_step(batch.x, batch.y, batch.sample_weight, batch.mask, **batch.episodes)
         return self._watch(batch, loss, y_pred)
 
-    def _watch(self, batch: Batch, loss: float, y_pred: np.ndarray | None) -> Logs:
-        """Add a batch to the loss' mean, weighted by its number of samples, and to the metrics."""
+    def _watch(self, batch: Batch, loss: float, y_pred: Any) -> Logs:
+        """Add a batch to the losses' means, weighted by its number of samples, and to the metrics."""
         self._loss_tracker.update_state(loss, batch.samples)
+        if self._heads.several:
+            self._heads.update_losses(self._output_losses(), batch.samples)
         if self._needs_predictions:
-            mask = self._output_mask()
-            self._metric_list.update_state(batch.y, y_pred, batch.sample_weight, mask)
-        return {"loss": self._loss_tracker.result(), **self._metric_list.result()}
+            self._heads.update_metrics(batch.y, y_pred, batch.sample_weight, self._output_mask())
+        return {"loss": self._loss_tracker.result(), **self._heads.result()}
 
-    def _targets(self, batch: Batch) -> np.ndarray:
-        if batch.y is None:
-            raise ValueError(f"{self._label}: y must be given to compute the loss, got None.")
+    def _with_class_weight(self, batch: Batch, class_weight: Mapping[int, float]) -> Batch:
+        if self._heads.several:
+            raise ValueError(f"{self._label}: class_weight needs a model with one output, this has {len(self._heads.list)}. Use sample_weight.")
+        if self.loss.per_sequence:
+            raise ValueError(f"{self._label}: class_weight has no meaning for loss {self.loss.name!r}, a value for whole sequences. Use sample_weight.")
+        return with_class_weight(batch, class_weight, isinstance(self.loss, losses.SparseCategoricalCrossentropy))
+
+    def _weighted(self, batch: Batch) -> Batch:
+        """The batch, with the weights of the steps, for a model that has its weights by now."""
+        for head, y in zip(self._heads.list, batch.y if self._heads.several and batch.y is not None else [batch.y], strict=False):
+            if y is None and (head.loss is not None or len(head.metrics)):
+                what = f"y of output '{head.name}'" if self._heads.several else "y"
+                raise ValueError(f"{self._label}: {what} must be given to compute the loss, got None.")
         self._build_for(batch.x)
-        return batch.y
+        return batch if all(head.time_weights is None for head in self._heads.list) else with_time_weights(batch, self._heads)
 
     def _build_for(self, x: Any) -> None:
         """Make the weights, if they are not there, for the first data."""

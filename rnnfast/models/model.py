@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from rnnfast.errors import suggest
-from rnnfast.layers import Layer, deserialize, serialize
+from rnnfast.layers import Layer
 from rnnfast.layers import graph as graphs
 from rnnfast.layers.base import assign_all, unique_name
-from rnnfast.layers.graph import Graph, Node, Symbol
+from rnnfast.layers.graph import Graph, Node
 from rnnfast.layers.runner import Runner
+from rnnfast.models import graph_config
 from rnnfast.models.files import Saved, register_model
+from rnnfast.models.heads import unique_names
 from rnnfast.models.steps import Steps
 from rnnfast.models.stream import Stream
 from rnnfast.models.training import Trainer
@@ -45,6 +47,11 @@ class Runnable(Saved, Trainer):
         """The layers, each once, without the inputs'."""
         return list(dict.fromkeys(node.layer for node in self.graph().nodes))
 
+    @property
+    def output_names(self) -> list[str]:  # type: ignore[override]
+        """The names of the layers that the outputs are of; a layer's second output gets ``_1`` behind it, and so on."""
+        return unique_names([s.layer.name if s.layer else "input" for s in self.graph().outputs])
+
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by its name or place."""
         if index is not None:
@@ -69,30 +76,34 @@ class Runnable(Saved, Trainer):
     def _stepper(self) -> Steps:
         runner, steps = self.runner(alone=True), self._steps
         if steps is None or steps.runner is not runner or steps.predictions != self._needs_predictions:
-            self._steps = Steps(runner, self.loss, self.optimizer, self._needs_predictions, steps, self._loss_steps, self._log_norm)
+            self._steps = Steps(runner, self._heads.list, self.optimizer, self._needs_predictions, steps, self._log_norm)
             for slot, value in zip(self._steps.slots, self._saved_slots, strict=False):
                 slot[: len(value)] = value
             self._saved_slots = []
         return self._steps  # type: ignore[return-value]
 
-    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, np.ndarray | None]:
+    def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:
         if self._truncate is not None:
             return train_windows(self._stepper(), self._truncate, x, y, sample_weight, mask, resets)
         return self._stepper().run(x, y, sample_weight, mask, True, resets)
 
-    def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, np.ndarray]:
-        loss, y_pred = self._stepper().run(x, y, sample_weight, mask, False, resets)
-        assert y_pred is not None
-        return loss, y_pred
+    def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:
+        return self._stepper().run(x, y, sample_weight, mask, False, resets)
 
     def _predict_step(self, x: Any, mask: Any, resets: Any = None) -> Any:
         return self.runner().predict(x, mask=mask, resets=resets)
 
-    def _gradient_norm(self) -> float | None:
-        return self._stepper().gradient_norm
+    # What the last step left; no check of the layers, which the step made.
 
-    def _output_mask(self) -> np.ndarray | None:
-        return self._stepper().output_mask
+    def _gradient_norm(self) -> float | None:
+        return None if self._steps is None else self._steps.gradient_norm
+
+    def _output_losses(self) -> list[float]:
+        return [] if self._steps is None else self._steps.losses
+
+    def _output_mask(self) -> Any:
+        masks = [None] if self._steps is None else self._steps.output_masks
+        return masks if len(masks) > 1 else masks[0]
 
     def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None, resets: Any = None) -> Any:
         """Return the outputs for one batch, in one call of the engine."""
@@ -106,14 +117,15 @@ class Runnable(Saved, Trainer):
         self._build_for(x)
         runner = self.runner()
         result = runner.predict(x, mask=mask, lengths=lengths, resets=resets)
-        if plain and isinstance(x, np.ndarray):
+        shown = self._shown(result)
+        if plain and shown is result and isinstance(x, np.ndarray):
             self._direct[x.shape] = runner.direct_program(x)
-        return result
+        return shown
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, lengths: Any = None) -> Any:
         """The output for x; `training` turns dropout on."""
         self._build_for(x)
-        return self.runner().predict(x, mask=mask, lengths=lengths, training=training)
+        return self._shown(self.runner().predict(x, mask=mask, lengths=lengths, training=training))
 
     def vjp(self, x: Any, dy: Any, mask: Any = None, lengths: Any = None, training: bool = False, resets: Any = None) -> dict[str, Any]:
         """Gradients of sum(dy * y): "y", "x" and "weights", in the order of :meth:`get_weights`."""
@@ -189,14 +201,21 @@ class Model(Runnable):
     Parameters
     ----------
     inputs : Input or list of them
-    outputs : symbol or list of them
+    outputs : symbol, or list or dict of them
         What layers gave when they were called on inputs and on each other's outputs.
     name : str, optional
 
+    Attributes
+    ----------
+    input_names, output_names : list of str
+        By which dicts of arrays, losses and metrics are given: of the inputs' layers and of the layers that the outputs are of. Where a layer gives several
+        outputs, the later ones' names end in ``_1``, ``_2``...; outputs given as a dict have its keys as names, sorted.
+
     Notes
     -----
-    Arrays for several inputs are given as a list in their order or as a dict by the inputs' names; `lengths` and `mask` likewise. Models that share layers
-    share their weights; the one that is trained owns the vector that they lie in. A model that is trained has one output.
+    Arrays for several inputs are given as a list in their order or as a dict by the inputs' names; `lengths` and `mask` likewise. Targets and sample weights
+    of several outputs too; predictions come as a list, or as a dict if `outputs` was one. Models that share layers share their weights; the one that is
+    trained owns the vector that they lie in.
 
     Examples
     --------
@@ -213,7 +232,8 @@ class Model(Runnable):
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None) -> None:
         super().__init__(name or unique_name("model"))
-        ends = [graphs.symbols_of(inputs), graphs.symbols_of(outputs)]
+        self._keys = sorted(outputs) if isinstance(outputs, dict) else None
+        ends = [graphs.symbols_of(inputs), graphs.symbols_of(outputs if self._keys is None else [outputs[key] for key in self._keys])]
         for what, found in zip(("inputs", "outputs"), ends, strict=True):
             if found is None:
                 raise TypeError(f"{self._label}: {what} must be Input(...) or what layers give when they are called on one.")
@@ -229,6 +249,13 @@ class Model(Runnable):
         """The layers and how they are connected."""
         return self._graph
 
+    @property
+    def output_names(self) -> list[str]:  # type: ignore[override]
+        return self._keys or super().output_names
+
+    def _shown(self, result: Any) -> Any:
+        return result if self._keys is None else dict(zip(self._keys, result if isinstance(result, list) else [result], strict=True))
+
     def build(self, input_shape: Any) -> None:
         """A model of a graph is built with it."""
 
@@ -243,35 +270,18 @@ class Model(Runnable):
         return shapes if len(shapes) > 1 else shapes[0]
 
     def get_config(self) -> dict[str, Any]:
-        """The layers and connections, as JSON can hold them: a symbol is [place of its node, which of its outputs], an input [-1 - its place, 0]."""
-        g = self._graph
-        layers = g.layers
-        places: dict[Symbol, list[int]] = {s: [-1 - i, 0] for i, s in enumerate(g.inputs)}
-        nodes = []
-        for i, node in enumerate(g.nodes):
-            nodes.append([layers.index(node.layer), [places[s] for s in node.inputs], [places[s] for s in node.states]])
-            places |= {s: [i, j] for j, s in enumerate(node.outputs)}
-        inputs = [layers.index(s.layer) for s in g.inputs]  # type: ignore[arg-type]
-        return {"name": self.name, "layers": [serialize(layer) for layer in layers], "nodes": nodes, "inputs": inputs, "outputs": [places[s] for s in g.outputs]}
+        """The layers and connections, as JSON can hold them."""
+        config = graph_config.to_config(self._graph)
+        if self._keys is not None:
+            config["outputs"] = dict(zip(self._keys, config["outputs"], strict=True))
+        return {"name": self.name, **config}
 
-    @classmethod
-    def graph_from_config(cls, config: dict[str, Any]) -> Graph:
-        """The graph, with new layers, of :meth:`get_config`'s result."""
-        layers = [deserialize(saved) for saved in config["layers"]]
-        inputs = [graphs.symbol_of(layers[i]) for i in config["inputs"]]
-        nodes: list[Node] = []
-
-        def at(place: list[int]) -> Any:
-            return inputs[-1 - place[0]] if place[0] < 0 else nodes[place[0]].outputs[place[1]]
-
-        for number, sources, states in config["nodes"]:
-            given = [at(place) for place in sources]
-            found = layers[number](given if layers[number].many else given[0], initial_state=[at(place) for place in states] or None)
-            nodes.append((found[0] if isinstance(found, list) else found).node)
-        return Graph(nodes, inputs, [at(place) for place in config["outputs"]])  # type: ignore[arg-type]
+    graph_from_config = staticmethod(graph_config.from_config)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Model:
         """Make a model, with new weights, from :meth:`get_config`'s result."""
         made = cls.graph_from_config(config)
-        return cls(made.inputs, made.outputs, name=config.get("name"))
+        keys = config["outputs"]
+        outputs: Any = dict(zip(keys, made.outputs, strict=True)) if isinstance(keys, dict) else made.outputs
+        return cls(made.inputs, outputs, name=config.get("name"))

@@ -9,6 +9,7 @@ from rnnfast.layers import InputLayer, Layer, deserialize, serialize
 from rnnfast.layers.base import unique_name
 from rnnfast.layers.graph import Graph, chain
 from rnnfast.models.files import register_model
+from rnnfast.models.heads import unique_names
 from rnnfast.models.model import Runnable
 
 
@@ -42,6 +43,14 @@ class Sequential(Runnable):
     def layers(self) -> list[Layer]:
         """The layers, without the input's."""
         return [layer for layer in self._chain if not isinstance(layer, InputLayer)]
+
+    @property
+    def output_names(self) -> list[str]:  # type: ignore[override]
+        """The name of the last layer; if it returns its states, theirs are that name with ``_1``, ``_2``... behind it."""
+        if self.built or not self._chain:
+            return super().output_names if self.built else ["output"]
+        last: Any = self._chain[-1]
+        return unique_names([last.name] * (1 + (last.states if getattr(last, "return_state", False) else 0)))
 
     def add(self, layer: Layer) -> None:
         """Append a layer."""

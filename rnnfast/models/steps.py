@@ -1,44 +1,29 @@
-"""One native call a batch: forward, loss, backward, penalties, clipping and the optimizer's update in one plan."""
+"""One native call a batch: forward, the losses of all outputs, backward, penalties, clipping and the optimizer's update in one plan."""
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from rnnfast._engine import Buffer
-from rnnfast.errors import ShapeError
 from rnnfast.layers.runner import Arrays, Bound, Masks, Runner, States
-from rnnfast.losses import Loss
+from rnnfast.models.goals import Goal, no_gradient
+from rnnfast.models.heads import Head
 from rnnfast.optimizers import Optimizer
 from rnnfast.plan import Builder, Tensor
-from rnnfast.plan.ctc import add_ctc, label_room
+from rnnfast.plan.ctc import label_room
 from rnnfast.plan.params import aligned_zeros
 
-LOSSES = ("mse", "mae", "mape", "msle", "huber", "log_cosh", "binary_crossentropy", "categorical_crossentropy", "sparse_categorical_crossentropy",
-          "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge", "cosine_similarity")  # fmt: skip
+_numbers = count()  # of steps, whose plans may outlive them in the runner's cache
 UPDATES = ("sgd", "rmsprop", "adam", "nadam", "adagrad")
 
 
-def loss_numbers(loss: Loss) -> dict[str, Any]:
-    """What the engine's loss op needs to know of a loss."""
-    kind, given = loss.engine()
-    numbers: dict[str, Any] = {"loss": LOSSES.index(kind), "from_logits": 0, "parameter": (0.0, 1e-7, float("nan"))}
-    if kind == "huber":
-        numbers["parameter"] = (given[0], 0.0, 0.0)
-    elif kind == "sparse_categorical_crossentropy":
-        numbers |= {"from_logits": int(given[0]), "parameter": (0.0, given[1], given[2])}
-    elif len(given) == 3:
-        numbers |= {"from_logits": int(given[0]), "parameter": (given[1], given[2], 0.0)}
-    elif len(given) == 1:
-        numbers["parameter"] = (0.0, given[0], 0.0)
-    return numbers
-
-
-def last_steps(valid: np.ndarray, count: int) -> np.ndarray:
-    """Of the valid steps (B, T) the last `count` of each row."""
+def last_steps(valid: np.ndarray, number: int) -> np.ndarray:
+    """Of the valid steps (B, T) the last so many of each row."""
     left = valid[:, ::-1].cumsum(axis=1)[:, ::-1]
-    last: np.ndarray = valid & (left <= count)
+    last: np.ndarray = valid & (left <= number)
     return last
 
 
@@ -48,34 +33,38 @@ class Steps:
     Parameters
     ----------
     runner : Runner
-    loss : Loss
+    heads : list of Head
+        One for each output.
     optimizer : Optimizer
     predictions : bool
         Whether a training step also returns the predictions.
     before : Steps, optional
         Whose optimizer state of the same variables goes on.
-    loss_steps : int, optional
-        Of each row only so many of its last valid steps count.
     log_norm : bool
         Whether the norm of the gradient is measured also where nothing is clipped.
 
     Attributes
     ----------
-    output_mask : bool array (B, T) or None
-        The steps of the output that counted in the last step.
+    output_masks : list of bool array (B, T) or None
+        Of each output, the steps that counted in the last step.
+    losses : list of float
+        Of the outputs that have one, in the last step, without their weights.
     gradient_norm : float or None
         Of the whole gradient before clipping, in the last training step.
     """
 
-    def __init__(
-        self, runner: Runner, loss: Loss, optimizer: Optimizer, predictions: bool, before: Steps | None = None, loss_steps: int | None = None, log_norm: bool = False
-    ) -> None:
-        self.runner, self.loss, self.optimizer, self.predictions = runner, loss, optimizer, predictions
-        self.loss_steps, self.measures = loss_steps, log_norm or bool(optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm)
+    def __init__(self, runner: Runner, heads: list[Head], optimizer: Optimizer, predictions: bool, before: Steps | None = None, log_norm: bool = False) -> None:
+        if len(heads) != len(runner.graph.outputs):
+            raise ValueError(f"{runner.owner}: was compiled for {len(heads)} outputs and has {len(runner.graph.outputs)}; call compile again.")
+        self.runner, self.heads, self.optimizer, self.predictions = runner, heads, optimizer, predictions
+        self.several, self.sequences = len(heads) > 1, any(head.loss.per_sequence for head in heads if head.loss is not None)
+        self.measures = log_norm or bool(optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm)
+        self.number = next(_numbers)
+        self.output_masks: Masks = [None] * len(heads)
+        self.losses: list[float] = []
         self.gradient_norm: float | None = None
         self.norm = np.zeros(1)
         self.carried: dict[int, States] = {}  # of truncated training, by the batch's size
-        self.output_mask: np.ndarray | None = None
         self.scalars = np.zeros(8)
         size = runner.params.trainable_size + 16
         self.slots = [aligned_zeros(size, runner.dtype) for _ in optimizer.slot_names]
@@ -97,8 +86,8 @@ class Steps:
 
     # -- plans -----------------------------------------------------------------------------------------------------------------
 
-    def _bound(self, xs: Arrays, valid: Masks, resets: Masks, train: bool, carried: States | None, columns: int) -> Bound:
-        key = ("train" if train else "test", id(self), carried is not None, self.runner.sizes(xs, valid, resets), label_room(columns))
+    def _bound(self, xs: Arrays, valid: Masks, resets: Masks, train: bool, carried: States | None, columns: list[int]) -> Bound:
+        key = ("train" if train else "test", self.number, carried is not None, self.runner.sizes(xs, valid, resets), *map(label_room, columns))
         bound = self.runner.bounds.get(key)
         if bound is None:
             bound = self.runner.start(xs, valid, train, train, 0, carried=carried)
@@ -106,50 +95,36 @@ class Steps:
             self.runner.finish(key, bound)
         return bound
 
-    def _describe(self, bound: Bound, train: bool, columns: int) -> None:
-        b, tensors = bound.builder, [t for _, t in bound.outputs]
-        if len(tensors) != 1 or len(tensors[0].features) != 1:
-            raise ValueError(f"{self.runner.owner}: a model that is trained must have one output of shape (B, F) or (B, T, F), got {[t.shape for t in tensors]}.")
-        y = b.packed(tensors[0])
-        bound.outputs = [(b.output(y, "predictions", alone=False), y)] if self.predictions or not train else []
-        self._add_loss(b, bound, y, train, columns)
+    def _describe(self, bound: Bound, train: bool, columns: list[int]) -> None:
+        b = bound.builder
+        ys = [b.packed(tensor) for _, tensor in bound.outputs]
+        names = ["predictions"] if not self.several else [f"predictions of '{head.name}'" for head in self.heads]
+        bound.outputs = [(b.output(y, name, alone=False), y) for y, name in zip(ys, names, strict=True)] if self.predictions or not train else []
+        goals = []
+        for place, (head, y, labels) in enumerate(zip(self.heads, ys, columns, strict=True)):
+            if head.loss is not None:
+                goals.append(Goal(self.runner.owner, place, b, y, head, labels, train))
+            elif train:
+                no_gradient(b, y)
+        bound.extra |= {"ys": ys, "goals": goals, "penalty": self._add_penalties(b, train)}
         if train:
             b.backward()
             self._add_update(b)
             b.plan.add(self.runner.params.pack_op(), "pack", at=0)
 
-    def _add_loss(self, b: Builder, bound: Bound, y: Tensor, train: bool, columns: int) -> None:
-        target, weight, value = Buffer("target", 0), np.zeros(y.rows.capacity), np.zeros(2)
-        weight_buffer, result = Buffer("weight", 0), Buffer("loss", 0)
-        weight_buffer.point(weight.ctypes.data, 1)
+    def _add_penalties(self, b: Builder, train: bool) -> np.ndarray | None:
+        """Add the penalties of weights and outputs; where the engine adds them up."""
+        if not (b.activities or self.penalized):
+            return None
+        value, result = np.zeros(1), Buffer("penalty", 0)
         result.point(value.ctypes.data, 1)
-        outside = {"weight": weight_buffer, "result": result}
-        if not self.loss.per_sequence:
-            columns = self._add_row_loss(b, y, target, outside, train)
-        elif y.timed:
-            add_ctc(b, y, columns, {**outside, "labels": target}, self.loss.numbers(y.width), train)
-        else:
-            raise ShapeError(f"{self.runner.owner}: loss '{self.loss.name}' needs an output of shape (B, T, classes), got {y.shape}.")
         for tensor, regularizer in b.activities:
             self._activity(b, tensor, regularizer, result, train)
         for v in self.penalized:
             gradient = self.runner.params.operand(v, True) if train and v.trainable else None
             step = self._penalty(b, v, gradient, result)
             b._tape.insert(0, step) if train else step()  # after every gradient is written
-        bound.extra |= {"target": target, "columns": columns, "weight": weight, "value": value, "y": y, "even": False}
-
-    def _add_row_loss(self, b: Builder, y: Tensor, target: Buffer, outside: dict[str, Buffer], train: bool) -> int:
-        """A loss with a value a row of y: returns the target's values a row."""
-        numbers = loss_numbers(self.loss)
-        columns = 1 if LOSSES[numbers["loss"]] == "sparse_categorical_crossentropy" else y.width
-        rows = b.rows_buffer("target rows", y.rows, columns)
-        b.op("gather", y.rows, {"x": target, "y": rows}, "target", n=columns)
-        buffers = {**outside, "x": y.buffer, "kept": rows, "work": b.buffer("partial losses", y.rows.capacity // 32 + 32)}
-        if train:
-            buffers["dx"] = b.rows_buffer("d loss", y.rows, y.width)
-            b.hand_over(y, buffers["dx"])
-        b.op("loss", y.rows, buffers, LOSSES[numbers["loss"]], n=y.width, m=columns, **numbers)
-        return columns
+        return value
 
     def _activity(self, b: Builder, x: Tensor, regularizer: Any, result: Buffer, train: bool) -> None:
         share = 1 / max(1, x.rows.batch)
@@ -181,9 +156,8 @@ class Steps:
             buffers[f"slot{i}"].point(slot.ctypes.data, 0)
         b.op("update", None, buffers, optimizer.engine_kind, n=params.trainable_size, kind=UPDATES.index(optimizer.engine_kind), rate=optimizer.clipvalue or 0.0)
 
-    def _mask_at(self, bound: Bound, valid: Masks) -> np.ndarray | None:
-        """Which steps of the output exist, None where all do."""
-        y = bound.extra["y"]
+    def _mask_at(self, bound: Bound, y: Tensor, valid: Masks) -> np.ndarray | None:
+        """Which steps of an output exist, None where all do."""
         if not y.timed or all(steps is None for steps in valid):
             return None
         if not y.rows.masked:  # no layer looks at the mask: it passes through
@@ -194,34 +168,25 @@ class Steps:
         mask.reshape(-1)[y.rows.source] = True
         return None if mask.all() else mask
 
-    def _counted(self, mask: np.ndarray | None, y: Tensor, counted: np.ndarray | None) -> np.ndarray | None:
-        """The steps of the output that exist and count, None where all do."""
-        if counted is None and self.loss_steps is not None:
-            if not y.timed:
-                raise ValueError(f"{self.runner.owner}: loss_steps needs an output at every step, of shape (B, T, F), got {y.shape}.")
-            counted = last_steps(np.ones(y.shape[:2], bool) if mask is None else mask, self.loss_steps)
+    @staticmethod
+    def _counted(mask: np.ndarray | None, y: Tensor, head: Head, counted: np.ndarray | None) -> np.ndarray | None:
+        """The steps of an output that exist and count, None where all do."""
+        if counted is None and head.loss_steps is not None and y.timed:
+            counted = last_steps(np.ones(y.shape[:2], bool) if mask is None else mask, head.loss_steps)
         if counted is None or counted.all():
             return mask
         return counted if mask is None else mask & counted
 
     # -- runs ------------------------------------------------------------------------------------------------------------------
 
-    def _point_target(self, bound: Bound, target: np.ndarray) -> None:
-        """Let the loss read the target: where it lies, or, of another type, from a copy that the plan keeps the memory of."""
-        dtype = np.dtype(np.int64 if self.loss.per_sequence else self.runner.dtype)
-        if target.dtype != dtype or not target.flags.carray:
-            staged = bound.extra.get("staged")
-            if staged is None or staged.size < target.size:
-                staged = bound.extra["staged"] = np.empty(target.size, dtype)
-            copy = staged[: target.size].reshape(target.shape)
-            np.copyto(copy, target, casting="unsafe")
-            target = copy
-        bound.extra["target"].point(target.ctypes.data, target.shape[-1] if self.loss.per_sequence else bound.extra["columns"])
+    def _columns(self, ys: list[Any]) -> list[int]:
+        """Of each output the greatest number of labels, 0 where its loss has none."""
+        return [(*np.shape(y), 0)[1] if head.loss is not None and head.loss.per_sequence else 0 for head, y in zip(self.heads, ys, strict=True)]
 
     def run(
         self, x: Any, y: Any, sample_weight: Any, mask: Any, train: bool, resets: Any = None, counted: np.ndarray | None = None, carried: States | None = None
-    ) -> tuple[float, np.ndarray | None]:
-        """One step: (loss, predictions or None).
+    ) -> tuple[float, Any]:
+        """One step: (loss, predictions or None); y, sample_weight and predictions are lists where there are several outputs.
 
         Parameters
         ----------
@@ -230,40 +195,43 @@ class Steps:
         carried : dict of layer name to states, optional
             Where the layers' states come from and go to.
         """
-        runner, sequences = self.runner, self.loss.per_sequence
+        runner = self.runner
+        targets, weights = (y, sample_weight or [None] * len(y)) if self.several else ([y], [sample_weight])
         xs = runner.check_inputs(x)
         valid = runner.check_masks(xs, mask, None)
-        steps = valid if sequences else runner.steps_to_run(valid)
+        steps = valid if self.sequences else runner.steps_to_run(valid)
         cuts = runner.check_resets(xs, resets)
-        bound = self._bound(xs, steps, cuts, train, carried, (*np.shape(y), 0)[1] if sequences else 0)
-        shape, rows = bound.extra["y"].shape, bound.extra["y"].rows
-        outputs = [np.empty(shape, runner.dtype) for _ in bound.outputs]
+        bound = self._bound(xs, steps, cuts, train, carried, self._columns(targets))
+        outputs = [np.empty(t.shape, runner.dtype) for _, t in bound.outputs]
+        goals: list[Goal] = bound.extra["goals"]
         with bound.program.lock:
             runner.refresh(bound, steps, cuts)
-            self.output_mask = output_mask = self._counted(self._mask_at(bound, valid), bound.extra["y"], counted)
-            target = self.loss.prepare(y, shape, output_mask)
-            loss_mask = self.loss.target_mask(target, output_mask)
-            even = sample_weight is None and loss_mask is None and not rows.masked  # weights that the last call may have left here
-            if not (even and bound.extra["even"]):
-                weighed, places = (shape[:1], rows.order) if sequences else (shape[:-1], rows.source)
-                coefficients = self.loss.coefficients(weighed, sample_weight, loss_mask)
-                if coefficients.size > 1:
-                    coefficients = np.broadcast_to(coefficients, weighed).reshape(-1)[places]
-                bound.extra["weight"][: len(places)] = coefficients.reshape(-1)
-            bound.extra["even"] = even
-            self._point_target(bound, target)
+            self.output_masks = [self._counted(self._mask_at(bound, t, valid), t, head, counted) for t, head in zip(bound.extra["ys"], self.heads, strict=True)]
+            for goal in goals:
+                goal.fill(targets[goal.place], weights[goal.place], self.output_masks[goal.place])
             runner.connect(bound, xs, outputs)
-            if train:
-                scalars = self.optimizer.step_scalars()
-                self.scalars[: len(scalars)] = scalars
-            else:
-                runner.params.pack(bound.program.team_size)
-            bound.program.run()
-            value = float(bound.extra["value"][0])
+            value = self._execute(bound, train)
+            self.losses = [goal.value for goal in goals]
         if train:
-            self.gradient_norm = float(self.norm[0]) if self.measures else None
-            self.optimizer.iterations += 1
-            runner.params.version += 1
-            for v in self.constrained:
-                v.assign(v.constraint(v.value))
-        return value, outputs[0] if outputs else None
+            self._finish_update()
+        return sum((goal.weight * one for goal, one in zip(goals, self.losses, strict=True)), value), (outputs if self.several else outputs[0]) if outputs else None
+
+    def _execute(self, bound: Bound, train: bool) -> float:
+        """The native call; returns the penalties."""
+        if train:
+            scalars = self.optimizer.step_scalars()
+            self.scalars[: len(scalars)] = scalars
+        else:
+            self.runner.params.pack(bound.program.team_size)
+        penalty: np.ndarray | None = bound.extra["penalty"]
+        if penalty is not None:
+            penalty[0] = 0.0
+        bound.program.run()
+        return 0.0 if penalty is None else float(penalty[0])
+
+    def _finish_update(self) -> None:
+        self.gradient_norm = float(self.norm[0]) if self.measures else None
+        self.optimizer.iterations += 1
+        self.runner.params.version += 1
+        for v in self.constrained:
+            v.assign(v.constraint(v.value))

@@ -63,7 +63,7 @@ class Trainer(Loop):
         ----------
         x : array_like (N, T, F) or iterable of batches
             A generator or iterable yields (x, y[, sample_weight[, mask or lengths[, resets]]]).
-        y : array_like, (N, ...), optional
+        y : array_like (N, ...), for a model with several outputs a list of them or a dict by `output_names`, optional
         batch_size : int, optional
             32 when None.
         epochs, initial_epoch : int
@@ -78,8 +78,9 @@ class Trainer(Loop):
         shuffle : bool
             Arrays are taken in a new random order every epoch.
         class_weight : dict of int to float, optional
-            Weights of the samples (or steps) by their target's class; they multiply `sample_weight`.
+            Weights of the samples (or steps) by their target's class; they multiply `sample_weight`. For one output only.
         sample_weight : array_like, (N,) or (N, T), optional
+            For several outputs one array for all, or a list or dict as `y`.
         steps_per_epoch, validation_steps : int, optional
             Batches an epoch; needed for generators without end.
         validation_batch_size : int, optional
@@ -112,7 +113,7 @@ class Trainer(Loop):
         self._truncate = check_truncate(self._label, truncate)
         seeds = self._shuffles() if shuffle else None
         options: Any = {"batch_size": batch_size, "shuffle": seeds, "steps": steps_per_epoch}
-        batches = make_batches(f"{self._label}: fit", x, y, sample_weight, lengths=lengths, mask=mask, names=self.input_names, resets=resets, **options)
+        batches = make_batches(f"{self._label}: fit", x, y, sample_weight, lengths=lengths, mask=mask, names=self.input_names, heads=self._heads, resets=resets, **options)
         check: Any = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
         held_out: Batches | None = None
         if validation_data is not None:
@@ -123,9 +124,7 @@ class Trainer(Loop):
             first, last = data_adapter.split_last(batches.data, validation_split)
             batches, held_out = ArrayBatches(first, **options), ArrayBatches(last, **check)
         if isinstance(batches, ArrayBatches) and not batches.data.samples:
-            raise ValueError(
-                f"{self._label}: x must have at least one sample to fit, got none."
-            )
+            raise ValueError(f"{self._label}: x must have at least one sample to fit, got none.")
         hooks = self._hooks(callbacks, verbose, add_history=True, epochs=epochs, steps=batches.steps)
         self._run_epochs(batches, held_out, hooks, range(initial_epoch, epochs), class_weight, validation_freq)
         return self.history
@@ -133,10 +132,10 @@ class Trainer(Loop):
     def _validation(self, data: Any, lengths: Any, mask: Any, batch_size: int | None, steps: int | None) -> Batches:
         owner = f"{self._label}: validation_data"
         if data_adapter.is_stream(data):
-            return make_batches(owner, data, steps=steps, lengths=lengths, mask=mask, names=self.input_names)
+            return make_batches(owner, data, steps=steps, lengths=lengths, mask=mask, names=self.input_names, heads=self._heads)
         if not isinstance(data, list | tuple) or not 2 <= len(data) <= 3:
             raise ValueError(f"{owner} must be (x, y), (x, y, sample_weight) or an iterable of batches, got {data!r}.")
-        return make_batches(owner, *data, batch_size=batch_size, steps=steps, lengths=lengths, mask=mask, names=self.input_names)
+        return make_batches(owner, *data, batch_size=batch_size, steps=steps, lengths=lengths, mask=mask, names=self.input_names, heads=self._heads)
 
     def evaluate(
         self,
@@ -158,11 +157,12 @@ class Trainer(Loop):
         Returns
         -------
         float, list of float or dict
-            The loss; with metrics a list that begins with it; with `return_dict` a dict by name.
+            The loss; with metrics a list that begins with it; with `return_dict` a dict by name. With several outputs the losses of each follow, named
+            ``<output>_loss`` and without their weights, then the metrics, named ``<output>_<metric>`` and sorted.
         """
         self._check_compiled("evaluate")
         options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names, "resets": resets}
-        batches = make_batches(f"{self._label}: evaluate", x, y, sample_weight, **options)
+        batches = make_batches(f"{self._label}: evaluate", x, y, sample_weight, heads=self._heads, **options)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=batches.steps)
         logs = self._run_test_batches(batches, hooks, _never)
         if not logs:
@@ -192,7 +192,8 @@ class Trainer(Loop):
 
         Returns
         -------
-        ndarray or list of ndarray
+        ndarray, or list or dict of ndarray
+            Of several outputs a list, or a dict if the model's outputs were given as one.
         """
         options: Any = {"batch_size": batch_size, "steps": steps, "lengths": lengths, "mask": mask, "names": self.input_names, "resets": resets}
         batches = make_batches(f"{self._label}: predict", x, **options)
@@ -207,11 +208,9 @@ class Trainer(Loop):
         hooks.on_predict_end()
         if not found:
             raise ValueError(f"{self._label}: x must yield at least one batch to predict, got none.")
-        if len(found) == 1:
-            return found[0]
-        if isinstance(found[0], list):
-            return [np.concatenate(parts) for parts in zip(*found, strict=True)]
-        return np.concatenate(found)
+        several = isinstance(found[0], list)
+        joined = found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)] if several else np.concatenate(found)
+        return self._shown(joined)
 
     def train_on_batch(
         self,
@@ -236,7 +235,7 @@ class Trainer(Loop):
         self._check_compiled("train_on_batch")
         self._truncate = check_truncate(self._label, truncate)
         self.reset_metrics()
-        batch = make_batch(f"{self._label}: train_on_batch", x, y, sample_weight, lengths, mask, self.input_names, resets)
+        batch = make_batch(f"{self._label}: train_on_batch", x, y, sample_weight, lengths, mask, self.input_names, resets, self._heads)
         return _flat(self._train_batch(batch, class_weight), return_dict)
 
     def test_on_batch(
@@ -253,14 +252,18 @@ class Trainer(Loop):
         """Evaluate one batch; returns as :meth:`train_on_batch` does."""
         self._check_compiled("test_on_batch")
         self.reset_metrics()
-        batch = make_batch(f"{self._label}: test_on_batch", x, y, sample_weight, lengths, mask, self.input_names, resets)
+        batch = make_batch(f"{self._label}: test_on_batch", x, y, sample_weight, lengths, mask, self.input_names, resets, self._heads)
         return _flat(self._test_batch(batch), return_dict)
 
     def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None, resets: Any = None) -> Any:
         """Return the outputs for one batch, in one call of the engine."""
         batch = make_batch(f"{self._label}: predict_on_batch", x, lengths=lengths, mask=mask, names=self.input_names, resets=resets)
         self._build_for(batch.x)
-        return self._predict_step(batch.x, batch.mask, **batch.episodes)
+        return self._shown(self._predict_step(batch.x, batch.mask, **batch.episodes))
+
+    def _shown(self, result: Any) -> Any:
+        """The outputs as the caller sees them."""
+        return result
 
     def _shuffles(self) -> SeedGenerator:
         # Made at the first fit, so that a seed set at any time before it counts; kept, so that training goes on.

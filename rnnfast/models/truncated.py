@@ -58,14 +58,17 @@ class Windows:
     def __init__(self, steps: Steps, truncate: tuple[int, int], x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any) -> None:
         self.steps, runner = steps, steps.runner
         check_model(runner)
-        if steps.loss.per_sequence:
-            raise ValueError(f"{runner.owner}: truncate needs a loss of every step, got {steps.loss.name!r}, a value for whole sequences.")
+        (head,) = steps.heads
+        assert head.loss is not None  # of the only output
+        if head.loss.per_sequence:
+            raise ValueError(f"{runner.owner}: truncate needs a loss of every step, got {head.loss.name!r}, a value for whole sequences.")
+        self.sums = head.loss.reduction == "sum"
         self.x = runner.check_inputs(x)[0]
         self.batch, self.time = self.x.shape[:2]
         (valid,) = runner.check_masks([self.x], mask, None)
         self.valid = np.ones((self.batch, self.time), bool) if valid is None else valid
         self.masked = valid is not None
-        self.counts = self.valid if steps.loss_steps is None else last_steps(self.valid, steps.loss_steps)
+        self.counts = self.valid if head.loss_steps is None else last_steps(self.valid, head.loss_steps)
         (self.resets,) = runner.check_resets([self.x], resets)
         self.y, self.weight = np.asarray(y), None if sample_weight is None else np.asarray(sample_weight)
         if self.y.shape[:2] != (self.batch, self.time):
@@ -88,7 +91,7 @@ class Windows:
         steps: Masks = [self.valid[:, part] if self.masked else None]
         cuts: Masks = [None if self.resets is None else self.resets[:, part]]
         xs = runner.check_inputs(self.x[:, part])
-        key = ("advance", id(self.steps), runner.sizes(xs, steps, cuts))
+        key = ("advance", self.steps.number, runner.sizes(xs, steps, cuts))
         bound = runner.bounds.get(key)
         if bound is None:
             bound = runner.start(xs, steps, True, False, 0, carried=self.states)
@@ -152,8 +155,8 @@ def train_windows(
             predictions = np.full((w.batch, w.time, *found.shape[2:]), 0, found.dtype) if predictions is None else predictions
             predictions[:, new:end] = found[:, new - begin : end - begin]
         seen[:, new:end] = w.counts[:, new:end]
-    steps.output_mask = None if seen.all() else seen
+    steps.output_masks = [None if seen.all() else seen]
     steps.gradient_norm = float(np.mean(norms)) if steps.measures and norms else None
     if not losses:
         return 0.0, predictions
-    return float(np.sum(losses) if steps.loss.reduction == "sum" else np.dot(losses, np.divide(sizes, np.sum(sizes)))), predictions
+    return float(np.sum(losses) if w.sums else np.dot(losses, np.divide(sizes, np.sum(sizes)))), predictions
