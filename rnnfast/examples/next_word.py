@@ -25,7 +25,7 @@ def run(quick: bool = False) -> dict[str, float]:
     vocabulary = Vocabulary("word", max_size=500 if quick else 2_000).fit(train)
     tokens, unseen = vocabulary.encode(train), vocabulary.encode(held_out)
 
-    epochs, units, batch = (2, 64, 8) if quick else (3, 160, 16)
+    epochs, units, batch = (3, 64, 8) if quick else (3, 160, 16)
     model = language_model(vocabulary, cell="gru", units=units, embedding=64, dropout=0.0 if quick else 0.3, stateful=True)
     x, y = token_streams(tokens, STEPS, batch)
     steps = epochs * len(x) // batch
