@@ -65,6 +65,19 @@ typedef struct {
     int backwards; /* walk over the panels from the last to the first */
 } rnnf_step;
 
+/* Steps of one row of a cell without dropout or zoneout. */
+typedef struct {
+    const void *x; /* [steps, I], a step x_step after the other; x . W + b, [steps][panel][G][V], where kernel is NULL */
+    int64_t x_step, inputs, units, steps;
+    const void *kernel, *bias, *recurrent, *recurrent_bias; /* panels; a bias may be NULL */
+    void *h[2];   /* [H padded] state before the first step; the states take turns in both */
+    void *memory; /* [H padded] second state, in place */
+    void *y;      /* [steps, H], a step y_step after the other; may be NULL */
+    int64_t y_step;
+    int act, recurrent_act;
+    int turn; /* odd: the first step walks over the panels from the last to the first; steps take turns */
+} rnnf_run;
+
 /* One step of a cell's backward: d state = carry + dy + dg_next . R^T, then the cell's backward, which turns the tape's slots into gate gradients. */
 typedef struct {
     const void *dg_next; /* slots of the following step, first slot of the product; NULL if there is none */
@@ -103,6 +116,7 @@ typedef struct {
     const char *name;
     int gates, slots, states, phases, vectors, vector_slot;
     rnnf_phase phase[2];
+    void (*run)(const rnnf_run *, int64_t p0, int64_t p1); /* unit panels [p0, p1); NULL if steps are called one by one */
 } rnnf_cell;
 
 /* A row of a cell whose gates lie plain, [gate][unit] in Keras' order; see cell_rows.h. Pointers that are NULL are read as zeros and not written. */

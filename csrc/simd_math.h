@@ -29,10 +29,15 @@ INLINE vec V(expm1_core)(vec r) {
 #else
     static const float c[] = {0.001394649618305266f, 0.00836661085486412f, 0.04166628047823906f, 0.1666654348373413f, 0.5f};
 #endif
+    vec r2 = r * r;
+#if REAL64
     vec q = vset(c[0]);
 #pragma GCC unroll 16
     for (unsigned i = 1; i < sizeof c / sizeof c[0]; i++) q = vfma(q, r, vset(c[i]));
-    return vfma(r * r, q, r);
+#else
+    vec q = vfma(vfma(vset(c[0]), r2, vfma(vset(c[1]), r, vset(c[2]))), r2, vfma(vset(c[3]), r, vset(c[4]))); /* short of latency: recurrence waits for it */
+#endif
+    return vfma(r2, q, r);
 }
 
 /* x = n ln 2 + r; returns r and, in the low bits of *biased, n + EXP_BIAS. */
@@ -60,8 +65,8 @@ INLINE vec V(exp_nonpositive)(vec x) {
 
 /* 1 / (1 + exp(-x)). Max error: 4 ULP. No overflow: exp is taken of -|x| only. */
 INLINE vec V(sigmoid)(vec x) {
-    vec e = V(exp_nonpositive)(vnabs(x));
-    return vsel_negative(x, e, vset(1)) / (e + 1);
+    vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), vnabs(x)), &n), scale = V(exp2_integer)(n), p = V(expm1_core)(r);
+    return vsel_negative(x, vfma(p, scale, scale), vset(1)) / vfma(p, scale, 1 + scale);
 }
 
 /* exp(x) - 1 for x <= 0, relative to itself. Max error: 2 ULP. */

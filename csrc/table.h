@@ -13,6 +13,7 @@
 #include "kernels/tile.h"
 #include "kernels/matmul.h"
 #include "kernels/step.h"
+#include "kernels/run.h"
 #include "kernels/cell_rows.h"
 #include "kernels/elementwise.h"
 #include "kernels/rows.h"
@@ -22,14 +23,15 @@
 #include "kernels/update.h"
 #include "kernels/ctc.h"
 
-#define ONE_PHASE(cell, product, first) [CELL_##cell] = {.name = #cell, cell##_SHAPE, .phase = {{product, first, V(cell##_step), V(cell##_step_back)}}}
+#define ONE_PHASE(cell, product, first, ...) \
+    [CELL_##cell] = {.name = #cell, cell##_SHAPE, .phase = {{product, first, V(cell##_step), V(cell##_step_back)}}, __VA_ARGS__}
 
 const rnnf_kernels V(rnnf) = {
     .isa = TEXT(ISA),
     .dtype = REAL64 ? "float64" : "float32",
     .lanes = (int)LANES,
     .itemsize = sizeof(real),
-    .cell = {ONE_PHASE(simple_rnn, 1, 0), ONE_PHASE(lstm, 4, 0), ONE_PHASE(gru, 3, 1), ONE_PHASE(statal, 1, 0), ONE_PHASE(statal_seen, 1, 0),
+    .cell = {ONE_PHASE(simple_rnn, 1, 0), ONE_PHASE(lstm, 4, 0, .run = V(lstm_run)), ONE_PHASE(gru, 3, 1, .run = V(gru_run)), ONE_PHASE(statal, 1, 0), ONE_PHASE(statal_seen, 1, 0),
              ONE_PHASE(indrnn, 0, 0), ONE_PHASE(mingru, 0, 0), ONE_PHASE(peephole_lstm, 4, 0),
              [CELL_gru_reset_before] = {.name = "gru_reset_before",
                                         gru_reset_before_SHAPE,

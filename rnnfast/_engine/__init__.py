@@ -1,11 +1,12 @@
 """The compiled engine. No word of Keras below this line."""
 
 from rnnfast._engine.attention import AttentionOp
-from rnnfast._engine.buffers import Buffer, Rows
+from rnnfast._engine.buffers import Buffer, Rows, Version
 from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
+from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.python import PythonOp
@@ -19,8 +20,12 @@ __all__ = [
     "BatchNormOp",
     "Buffer",
     "CTCOp",
+    "Channel",
+    "LiveStream",
     "PackOp",
     "PairOp",
+    "PoolPlan",
+    "PoolRows",
     "PrefixBeam",
     "Program",
     "PythonOp",
@@ -28,6 +33,7 @@ __all__ = [
     "RowOp",
     "Rows",
     "StagedLayer",
+    "Version",
     "WindowOp",
     "WindowRows",
     "available_isas",

@@ -30,6 +30,7 @@ ctypedef struct task:
     operand *inner          # one value: factor of query + key inside tanh
     operand *weight         # [width], of additive scores
     operand *seed
+    operand *seen           # [batch]: how many of the values' first steps, which a stream keeps from before, there were already
     operand *dy
     operand *dscores
     operand *dquery
@@ -43,6 +44,7 @@ ctypedef struct task:
     operand *scratch
     int64_t width, depth    # of query and key; of value
     int64_t window          # -1 for none
+    int64_t shift           # steps of the values before the first query's own
     int additive, causal, backward
     double constant, rate
 
@@ -94,10 +96,12 @@ cdef inline int64_t key_row(const task *a, int64_t value_row) noexcept nogil:
     return a.keys.shown[a.values.source[value_row]]
 
 
+cdef inline double number_at(const task *a, const operand *o, int64_t row) noexcept nogil:
+    return (<double *>at(a, o, row))[0] if a.k.itemsize == 8 else <double>(<float *>at(a, o, row))[0]
+
+
 cdef inline double number(const task *a, const operand *o) noexcept nogil:
-    if o == NULL:
-        return 1
-    return (<double *>o.data)[0] if a.k.itemsize == 8 else <double>(<float *>o.data)[0]
+    return 1 if o == NULL else number_at(a, o, 0)
 
 
 cdef inline void set_number(const task *a, const operand *o, double x) noexcept nogil:
@@ -211,12 +215,13 @@ cdef void next_block(const task *a, const desk *d, int64_t r, int64_t count, int
     """The block after k: as many query steps as the scores of all their keys fit into scratch."""
     cdef int64_t i, j, row, step, lo = k.lo[k.stop - k.start - 1] if k.stop else 0, hi = k.hi[k.stop - k.start - 1] if k.stop else 0
     cdef int64_t time = a.values.time, wide = 4 * a.k.lanes, first, last
+    cdef int64_t unseen = 0 if a.seen == NULL else a.shift - <int64_t>number_at(a, a.seen, r)
     cdef const int64_t *source = a.values.source
     k.start = k.stop
     for i in range(k.start, min(count, k.start + d.block)):
         row = packed_row(a.queries, r, i)
-        step = a.queries.source[row] % a.queries.time
-        first = step - a.window if a.window >= 0 else 0
+        step = a.queries.source[row] % a.queries.time + a.shift
+        first = max(unseen, step - a.window) if a.window >= 0 else 0
         last = step if a.causal else step + a.window if a.window >= 0 else time
         if a.window < 0 and not a.causal:
             hi = keys
@@ -548,6 +553,7 @@ cdef class AttentionOp(Op):
         a.query, a.value, a.key, a.y = view(buffers, "query"), view(buffers, "value"), view(buffers, "key"), view(buffers, "y")
         a.scores, a.seed, a.scratch, a.partial = view(buffers, "scores"), view(buffers, "seed"), view(buffers, "scratch"), view(buffers, "partial")
         a.scale, a.inner, a.weight = view(buffers, "scale"), view(buffers, "inner"), view(buffers, "weight")
+        a.seen, a.shift = view(buffers, "seen"), numbers["shift"]
         a.dscale, a.dinner, a.dweight = view(buffers, "dscale"), view(buffers, "dinner"), view(buffers, "dweight")
         a.dy, a.dscores, a.weight_rows = view(buffers, "dy"), view(buffers, "dscores"), view(buffers, "weight_rows")
         a.dquery, a.dkey, a.dvalue = view(buffers, "dquery"), view(buffers, "dkey"), view(buffers, "dvalue")

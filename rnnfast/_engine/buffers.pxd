@@ -29,6 +29,11 @@ cdef class Rows:
     cdef public bint hold    # a masked step shows the step before it, not the pad
     cdef Rows source_of      # the map that this one follows
     cdef int64_t[::1] tables
+    cdef void resize(self, int64_t batch) noexcept
+    cdef void set_slots(self, const int64_t *slots, int64_t batch) noexcept
+
+cdef class Version:
+    cdef public int64_t now, packed
 
 cdef class Buffer:
     cdef operand view

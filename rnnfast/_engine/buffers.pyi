@@ -45,5 +45,9 @@ class Buffer:
     def step(self) -> int: ...
     def point(self, address: int, stride: int, step: int = 0) -> None: ...
 
+class Version:
+    now: int
+    packed: int
+
 class Op:
     record: Any

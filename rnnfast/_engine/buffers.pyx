@@ -61,13 +61,13 @@ cdef class Rows:
     @property
     def order(self):
         """Sorted row -> row of the caller."""
-        cdef int64_t first = 2 * (self.map.time + 1)
+        cdef int64_t first = self.map.order - &self.tables[0]
         return np.asarray(self.tables)[first : first + self.map.batch]
 
     @property
     def source(self):
         """Packed row -> caller's row * time + step."""
-        cdef int64_t first = 2 * (self.map.time + 1) + self.map.batch
+        cdef int64_t first = self.map.source - &self.tables[0]
         return np.asarray(self.tables)[first : first + self.map.count]
 
     def set_dense(self):
@@ -84,6 +84,23 @@ cdef class Rows:
         m.active[m.time], m.offset[m.time] = 0, m.count
         for b in range(m.batch):
             m.order[b] = b
+
+    cdef void resize(self, int64_t batch) noexcept:
+        """Only so many rows exist, of at most those that the map was made for, and every step of theirs."""
+        self.map.batch = batch
+        self.set_dense()
+
+    cdef void set_slots(self, const int64_t *slots, int64_t batch) noexcept:
+        """So many rows exist, every step of theirs; the caller's row of row r is slots[r]."""
+        cdef rows_map *m = &self.map
+        cdef int64_t r, t
+        if m.batch != batch:
+            self.resize(batch)
+        m.dense = 0
+        for r in range(batch):
+            m.order[r] = slots[r]
+            for t in range(m.time):
+                m.source[t * batch + r] = slots[r] * m.time + t
 
     def set_valid(self, const unsigned char[:, :] valid):
         """Steps exist where `valid`. With `hold` a masked step shows the last valid step before it; otherwise, and before the first valid step, the row's pad.
@@ -213,6 +230,13 @@ cdef class Buffer:
     def point(self, size_t address, int64_t stride, int64_t step=0):
         """Use the memory at `address`; strides in elements, step != 0 only for [batch, time, ...] arrays."""
         self.view.data, self.view.stride, self.view.step = <char *>address, stride, step
+
+
+cdef class Version:
+    """Of weights: how often they changed, and when panels were last made of them."""
+
+    def __init__(self):
+        self.now, self.packed = 0, -1
 
 
 cdef class Op:

@@ -54,6 +54,19 @@ cdef extern from "rnnf.h" nogil:
         int64_t tape_panel
         int act, recurrent_act, backwards
 
+    ctypedef struct rnnf_run:
+        const void *x
+        int64_t x_step, inputs, units, steps
+        const void *kernel
+        const void *bias
+        const void *recurrent
+        const void *recurrent_bias
+        void *h[2]
+        void *memory
+        void *y
+        int64_t y_step
+        int act, recurrent_act, turn
+
     ctypedef struct rnnf_step_back:
         const void *dg_next
         const void *panels
@@ -82,6 +95,7 @@ cdef extern from "rnnf.h" nogil:
         const char *name
         int gates, slots, states, phases, vectors, vector_slot
         rnnf_phase phase[2]
+        void (*run)(const rnnf_run *, int64_t p0, int64_t p1) noexcept nogil
 
     ctypedef struct rnnf_cell_row:
         int64_t units

@@ -7,7 +7,6 @@ import numpy as np
 
 from rnnfast._engine.python import PythonOp, raise_failure
 
-cimport numpy as cnp
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
@@ -15,8 +14,6 @@ from libc.string cimport memcpy
 
 from rnnfast._engine.buffers cimport Buffer, Op, op_work
 from rnnfast._engine.kernels cimport rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_team
-
-cnp.import_array()
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -149,26 +146,6 @@ cdef class Program:
         Threads to run on.
     """
 
-    cdef op_work *works
-    cdef void **args
-    cdef int count
-    cdef readonly list ops
-    cdef readonly object arena
-    cdef readonly int team_size
-    cdef int made
-    cdef readonly object lock
-    cdef double *ends  # where the moments at which the ops end are written, if somebody asks
-    cdef list guarded  # ops that call Python
-    # the direct path: one array in, one array out, no masks
-    cdef Buffer source
-    cdef Buffer target
-    cdef int source_rank
-    cdef int target_rank
-    cdef int type_number
-    cdef cnp.npy_intp source_shape[4]
-    cdef cnp.npy_intp target_shape[4]
-    cdef readonly bint direct
-
     def __init__(self, list ops, list buffers, size_t arena_bytes, int team_size):
         cdef Op op
         cdef Buffer buffer
@@ -204,9 +181,11 @@ cdef class Program:
                 break
         rnnf_float_mode_leave(mode)
 
-    cdef void launch(self) noexcept nogil:
+    cdef void launch(self, int size) noexcept nogil:
+        """Run all ops on so many threads."""
         cdef rnnf_team team[1]
-        cdef int size = 1 if forked else self.team_size
+        if forked:
+            size = 1
         team[0].size, team[0].failed, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0
         if size == 1:
             self.member(team, 0)
@@ -217,9 +196,21 @@ cdef class Program:
     def run(self):
         """Run all ops. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""
         with nogil:
-            self.launch()
+            self.launch(self.team_size)
+        self.finish()
+
+    cdef object finish(self):
+        """Raise what an op that calls Python has met."""
         if self.guarded:
             raise_failure(self.guarded)
+
+    cdef bint is_current(self):
+        return self.made == threads_set
+
+    @property
+    def current(self):
+        """Whether the number of threads was not set since it was made."""
+        return self.is_current()
 
     def run_timed(self):
         """As run; returns the seconds that each op took, float64."""
@@ -241,38 +232,3 @@ cdef class Program:
         """Copy an array's bytes to the start of a buffer."""
         cdef const unsigned char[::1] source = array.view(np.uint8)
         memcpy(buffer.view.data, &source[0], source.shape[0])
-
-    def set_direct(self, Buffer source, Buffer target, tuple source_shape, tuple target_shape, str dtype):
-        """Let `call` take an array of source_shape to a new one of target_shape."""
-        self.source, self.target, self.direct = source, target, True
-        self.source_rank, self.target_rank = len(source_shape), len(target_shape)
-        self.type_number = cnp.NPY_FLOAT if dtype == "float32" else cnp.NPY_DOUBLE
-        for i, n in enumerate(source_shape):
-            self.source_shape[i] = n
-        for i, n in enumerate(target_shape):
-            self.target_shape[i] = n
-
-    def call(self, x):
-        """The direct path: the output for a plain array x, or None when x needs the careful path."""
-        cdef cnp.ndarray array, result
-        cdef int i
-        if not self.direct or self.made != threads_set or not cnp.PyArray_CheckExact(x):
-            return None
-        array = x
-        if cnp.PyArray_TYPE(array) != self.type_number or cnp.PyArray_NDIM(array) != self.source_rank or not cnp.PyArray_ISCARRAY_RO(array):
-            return None
-        for i in range(self.source_rank):
-            if cnp.PyArray_DIM(array, i) != self.source_shape[i]:
-                return None
-        if not self.lock.acquire(False):
-            return None
-        try:
-            result = cnp.PyArray_EMPTY(self.target_rank, self.target_shape, self.type_number, 0)
-            self.source.view.data, self.target.view.data = <char *>cnp.PyArray_DATA(array), <char *>cnp.PyArray_DATA(result)
-            with nogil:
-                self.launch()
-            if self.guarded:
-                raise_failure(self.guarded)
-            return result
-        finally:
-            self.lock.release()

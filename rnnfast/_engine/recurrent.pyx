@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share, share_rows
 from rnnfast._engine.cpu cimport kernels_of
 from rnnfast._engine.kernels cimport (
-    ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_step, rnnf_step_back, rnnf_team,
+    ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_step, rnnf_step_back, rnnf_team,
 )
 
 cdef enum:
@@ -22,6 +22,7 @@ cdef enum:
     SPLIT_ROWS = 1
     SPLIT_UNITS = 2
     STATES_MOST = 8
+    RUN_INPUTS = 4  # up to so many, x . W + b costs a run of steps less than reading it would
 
 # Weights and buffers of one direction of one layer. Operands that a plan does not need are NULL.
 ctypedef struct layer:
@@ -37,6 +38,7 @@ ctypedef struct layer:
     operand *last           # [batch, units] output at the last valid step, 0 where there is none
     operand *shown          # what a cell gives beside its states: output sequence, or [batch, units] of the last valid step
     int shown_timed
+    const rows_map *slots   # which row of the states each row goes on from and leaves, where it is not its own
     operand *state_in[STATES_MOST]
     operand *state_out[STATES_MOST]
     operand *kernel         # panels of W
@@ -80,6 +82,8 @@ ctypedef struct layer:
     int64_t scratch_size
     int order[2][4]         # x gates, recurrent gates -> Keras' gate
     int recurrent_bias_rows  # 1 when the bias is (2, G H)
+    int runs                # a row alone may leave its steps to the cell's `run`
+    int turn                # how that walks over the panels next, so that it meets first what it left in cache
 
 # The part of a layer that one thread computes.
 ctypedef struct part:
@@ -122,6 +126,11 @@ cdef inline char *state_at(const layer *a, char *h, int64_t row, int64_t state) 
     if state < a.wide:
         return h + (row * a.wide + state) * a.padded * a.k.itemsize
     return a.memory.data + row * a.padded * a.k.itemsize
+
+
+cdef inline char *outside(const layer *a, const operand *state, int64_t row) noexcept nogil:
+    """Address of a row's state outside, given or handed out."""
+    return at(a, state, a.slots.order[row] if a.slots != NULL else row)
 
 
 cdef part part_of(const layer *a, rnnf_team *team, int member, int64_t grain) noexcept nogil:
@@ -188,12 +197,12 @@ cdef void begin_states(const layer *a, part own) noexcept nogil:
     cdef char *given
     for r in range(own.r0, own.r1):
         for s in range(a.states):
-            given = at(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
+            given = outside(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
             copy_units(a, own, state_at(a, a.h.data, r, s), given)
             if s < a.wide:
                 copy_units(a, own, state_at(a, a.h.data, batch + r, s), given)
             if r >= a.rows.active[0] and a.state_out[s] != NULL:
-                copy_units(a, own, at(a, a.state_out[s], r), given)
+                copy_units(a, own, outside(a, a.state_out[s], r), given)
             if s < a.wide and a.y != NULL and a.rows.pads and not a.y.step:
                 copy_units(a, own, at(a, a.y, a.rows.count + r) + s * column, NULL if a.zero_pads else given)
             if s < a.wide and r >= a.rows.active[0] and a.last != NULL:
@@ -212,7 +221,7 @@ cdef void end_rows(const layer *a, part own, int64_t r0, int64_t r1, char *h) no
             if a.last != NULL and s < a.wide:
                 copy_units(a, own, at(a, a.last, r) + s * a.units * a.k.itemsize, state_at(a, h, r, s))
             if a.state_out[s] != NULL:
-                copy_units(a, own, at(a, a.state_out[s], r), state_at(a, h, r, s))
+                copy_units(a, own, outside(a, a.state_out[s], r), state_at(a, h, r, s))
 
 
 cdef inline char *mask_of(const layer *a, int64_t row, int gate) noexcept nogil:
@@ -302,6 +311,41 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
             rnnf_barrier(team)
 
 
+cdef void run_row(layer *a, rnnf_team *team, part own, int member) noexcept nogil:
+    """All steps of a batch of one row."""
+    cdef rnnf_run k
+    cdef int64_t t = 0, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
+    cdef bint whole = time == 1 or a.inputs <= RUN_INPUTS
+    cdef int turn = a.turn, meeting = meets(a)
+    memset(&k, 0, sizeof(k))
+    k.inputs, k.units, k.act, k.recurrent_act = a.inputs, a.units, a.act, a.gate
+    k.recurrent, k.recurrent_bias = a.recurrent[0].data, a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
+    k.memory = a.memory.data if a.memory != NULL else NULL
+    if whole:
+        k.kernel, k.bias = a.kernel.data, a.bias.data if a.bias != NULL else NULL
+        k.x_step = a.x.step if a.x.step else a.x.stride
+    else:
+        k.x_step = a.x_gates.stride
+    k.y_step = 0 if a.y == NULL else a.y.step if a.y.step else a.y.stride
+    begin_states(a, own)
+    if meeting:
+        rnnf_barrier(team)
+    while t < time:
+        k.steps = 1 if meeting else time if whole else min(a.chunk, time - t)
+        if not whole and t % a.chunk == 0:
+            project(a, own, t, min(t + a.chunk, time))
+        k.x = at_step(a, a.x, t, 0) if whole else a.x_gates.data + t % a.chunk * k.x_step * size
+        k.y = at_step(a, a.y, t, 0) if a.y != NULL else NULL
+        k.h[0], k.h[1], k.turn = a.h.data + (t & 1) * state, a.h.data + (~t & 1) * state, turn + <int>(t & 1)
+        a.cell.run(&k, own.p0, own.p1)
+        t += k.steps
+        if meeting:
+            rnnf_barrier(team)
+    if member == 0 or a.split != SPLIT_UNITS:
+        a.turn = (turn + time) & 1
+    end_rows(a, own, 0, 1, a.h.data + (time & 1) * state)
+
+
 cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef layer *a = <layer *>args
     # four unit panels of a one-gate product are one panel of its kernel
@@ -311,6 +355,10 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef char *h = a.h.data
     cdef char *h_next = a.h.data + state
     cdef rnnf_step phases[2]
+    if a.runs and batch == 1 and a.rows.dense and not a.rows.cuts:
+        if own.r0 < own.r1:
+            run_row(a, team, own, member)
+        return
     prepare_steps(a, own, phases)
     begin_states(a, own)
     if a.rows.cuts and not a.reverse:
@@ -604,15 +652,18 @@ cdef class RecurrentLayer(Op):
     order : pair of sequences of int
         Gate of the engine -> Keras' gate, of the kernel and of the recurrent kernel's first phase.
     backward : bool
+    slots : Rows, optional
+        Whose order says which row of the states each row goes on from and leaves.
     """
 
-    def __init__(self, str dtype, str cell, Rows rows, dict buffers, dict sizes, order, bint backward):
+    def __init__(self, str dtype, str cell, Rows rows, dict buffers, dict sizes, order, bint backward, Rows slots=None):
         cdef layer *a = <layer *>calloc(1, sizeof(layer))
         cdef int i, j
         if a == NULL:
             raise MemoryError()
         self.args = a
-        self.record = (rows, buffers)
+        self.record = (rows, buffers, slots)
+        a.slots = &slots.map if slots is not None else NULL
         self.work = backward_work if backward else forward_work
         a.k = kernels_of(dtype)
         for i in range(CELL_COUNT):
@@ -630,6 +681,7 @@ cdef class RecurrentLayer(Op):
         a.zero_pads, a.mask_count = sizes["zero_pads"], sizes.get("mask_count", 0)
         a.states, a.wide, a.shown_timed, a.vector_count = sizes["states"], sizes["wide"], sizes["shown_timed"], sizes["vector_count"]
         self._take(a, buffers)
+        a.runs = (a.cell.run != NULL and not a.reverse and a.tape == NULL and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
 
     cdef _take(self, layer *a, dict buffers):
         cdef int s

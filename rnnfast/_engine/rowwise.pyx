@@ -64,14 +64,14 @@ cdef void gather(void *args, rnnf_team *team, int member) noexcept nogil:
 
 
 cdef void gather_back(void *args, rnnf_team *team, int member) noexcept nogil:
-    """dx[caller's row, step] = dy[packed], 0 at masked steps."""
+    """dx[caller's row, step] = dy[packed] of m steps later, 0 at masked steps."""
     cdef task *a = <task *>args
     cdef int64_t i, bytes = a.n * a.k.itemsize
     if member == 0:
         if a.rows.count < a.rows.batch * a.rows.time:
             memset(a.dx.data, 0, a.rows.batch * a.rows.time * bytes)
         for i in range(a.rows.count):
-            memcpy(a.dx.data + a.rows.source[i] * bytes, row_of(a, a.dy, i), bytes)
+            memcpy(a.dx.data + a.rows.source[i] * bytes, row_of(a, a.dy, i + a.m * a.rows.batch), bytes)
 
 
 cdef inline int64_t unrolled_row(const task *a, int64_t i) noexcept nogil:
@@ -358,12 +358,24 @@ cdef void merge_back(void *args, rnnf_team *team, int member) noexcept nogil:
 
 
 cdef void copy(void *args, rnnf_team *team, int member) noexcept nogil:
-    """y = x, n features; strides may differ."""
+    """y of m steps later = x, n features; strides may differ."""
     cdef task *a = <task *>args
     cdef int64_t i, begin, end
     share(all_rows(a), team, member, 1, &begin, &end)
     for i in range(begin, end):
-        memcpy(row_of(a, a.y, i), row_of(a, a.x, i), a.n * a.k.itemsize)
+        memcpy(row_of(a, a.y, i + a.m * a.rows.batch), row_of(a, a.x, i), a.n * a.k.itemsize)
+
+
+cdef void advance(void *args, rnnf_team *team, int member) noexcept nogil:
+    """y = x + n, at most m: one number a row."""
+    cdef task *a = <task *>args
+    cdef int64_t i
+    if member == 0:
+        for i in range(a.rows.count):
+            if a.k.itemsize == 8:
+                (<double *>row_of(a, a.y, i))[0] = min((<double *>row_of(a, a.x, i))[0] + a.n, <double>a.m)
+            else:
+                (<float *>row_of(a, a.y, i))[0] = min((<float *>row_of(a, a.x, i))[0] + a.n, <float>a.m)
 
 
 cdef void flip(void *args, rnnf_team *team, int member) noexcept nogil:
@@ -504,6 +516,7 @@ register("repeat_back", repeat_back)
 register("merge", merge)
 register("merge_back", merge_back)
 register("copy", copy)
+register("advance", advance)
 register("flip", flip)
 register("blank", blank)
 register("accumulate", accumulate)

@@ -9,7 +9,7 @@ from rnnfast.errors import ShapeError, suggest
 from rnnfast.layers.base import Layer, positive, rate, register
 from rnnfast.layers.graph import symbols_of
 from rnnfast.plan import Builder, Tensor, Variable
-from rnnfast.plan.attention import Score, add_attention, learnt_query, packed_inputs
+from rnnfast.plan.attention import Score, add_attention, learnt_query, packed_inputs, window_of_stream
 from rnnfast.random import SeedGenerator
 
 SCORE_MODES = ("dot", "scaled", "general", "concat")
@@ -28,6 +28,8 @@ class _Scored(Layer):
 
     def attend(self, b: Builder, query: Tensor, value: Tensor, key: Tensor, score: Score) -> Any:
         score.dropout, score.seeds = self.dropout, self.seeds
+        if b.live is not None and self.name in b.live.states:
+            value, key, score.seen = window_of_stream(b, value, key, b.live.states[self.name])
         y, shown = add_attention(b, query, value, key, score, self.return_attention_scores)
         return y if shown is None else [y, shown]
 
@@ -114,6 +116,32 @@ class Attention(_Scored):
         self.scale: Variable | None = None
         self.kernel: Variable | None = None
         self.concat_score_weight: Variable | None = None
+
+    @property
+    def streams(self) -> bool:  # type: ignore[override]
+        return self.use_causal_mask and self.window is not None and not self.return_attention_scores
+
+    @property
+    def waits_for(self) -> str:  # type: ignore[override]
+        if self.return_attention_scores:
+            return "its scores are as wide as the whole value sequence"
+        return "its steps read the whole value sequence. Let them read the last ones, with window= and use_causal_mask=True"
+
+    def stream_shapes(self) -> list[tuple[int, ...]]:
+        """A stream keeps the last values, the last keys where they are not the same, and how many of them there are yet."""
+        if not self.window:
+            return []
+        shapes: Any = self.input_shape
+        kept = [(self.window, shapes[1][-1]), (self.window, self._key_width())]
+        return [*kept[: 2 if len(shapes) > 2 or self._projects_keys() else 1], (1,)]
+
+    def _key_width(self) -> int:
+        """Of the keys that are scored."""
+        shapes: Any = self.input_shape
+        return int((*shapes, shapes[1])[2][-1])
+
+    def _projects_keys(self) -> bool:
+        return False
 
     def _owner(self) -> str:
         return f"{type(self).__name__} '{self.name}'"
@@ -205,6 +233,11 @@ class AdditiveAttention(Attention):
 
     def _projects(self) -> bool:
         return self.units is not None
+
+    _projects_keys = _projects
+
+    def _key_width(self) -> int:
+        return self.units or super()._key_width()
 
     def _remedy(self) -> str:
         return "Give units=, or use a Dense layer on one of them."

@@ -11,7 +11,8 @@ from rnnfast import activations, constraints, initializers, regularizers
 from rnnfast.errors import ShapeError, suggest
 from rnnfast.layers.base import Layer, positive, register
 from rnnfast.plan import Builder, Tensor, Variable
-from rnnfast.plan.convolution import Window, convolution, history, pooled
+from rnnfast.plan.convolution import Window, convolution, pooled
+from rnnfast.plan.live import history
 
 
 class Windowed(Layer):
@@ -136,8 +137,8 @@ class Conv1D(Windowed):
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         self._check_steps(x)
         window = self.window
-        if b.streaming is not None and self.name in b.streaming:
-            x = history(b, x, window.reach, b.streaming[self.name][0])
+        if b.live is not None and self.name in b.live.states:
+            x = history(b, x, b.live.states[self.name][0])
             window = replace(window, left=0)
         y = convolution(b, x, self.kernel, self.bias, window, self.groups, self.activation)
         if self.activity_regularizer is not None:

@@ -11,6 +11,7 @@ from rnnfast._engine import Rows
 from rnnfast.layers.base import Layer, positive, rate, register
 from rnnfast.plan import Builder, Tensor, Variable
 from rnnfast.plan.direction import Direction
+from rnnfast.plan.live import leave, take
 from rnnfast.plan.recurrent import add_recurrent
 from rnnfast.random import SeedGenerator
 
@@ -83,13 +84,15 @@ class OverTime(Layer):
 
     def describe_states(self, b: Builder, x: Tensor, initial: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """As describe, from given states; also returns the final ones when they are asked for."""
+        if b.live is not None:
+            return self._describe_live(b, x, b.live.states[self.name])
         initial = initial or self.start(b, x.rows)
         x = self.inputs(b, x)
         need = self.return_state or self.stateful
-        streaming = b.streaming is not None
-        sequences = self.return_sequences or streaming
-        result = add_recurrent(b, x, [self.direction(initial)], sequences, not sequences, need or streaming)[0]
-        if self.stateful or streaming:
+        carried = b.carried is not None
+        sequences = self.return_sequences or carried
+        result = add_recurrent(b, x, [self.direction(initial)], sequences, not sequences, need or carried)[0]
+        if self.stateful or carried:
             b.carry_states(self, result.states)
         output = result.sequence if sequences else result.last
         assert output is not None
@@ -97,7 +100,20 @@ class OverTime(Layer):
             output = b.blank(output, x.rows, self.go_backwards)
         if self.activity_regularizer is not None:
             b.activities.append((output, self.activity_regularizer))
-        return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state and not streaming else []
+        return b.flip(output) if sequences and self.go_backwards else output, result.states if self.return_state else []
+
+    def _describe_live(self, b: Builder, x: Tensor, states: list[np.ndarray]) -> tuple[Tensor, list[Tensor]]:
+        """All steps of a live sequence, from the states where it keeps them."""
+        inputs, direction = self.inputs(b, x), self.direction([])
+        if direction.layer is None:
+            direction.kept = states  # the op itself reads and leaves them
+        else:
+            direction.initial = [take(b, x, values) for values in states]
+        result = add_recurrent(b, inputs, [direction], True, False, direction.layer is not None)[0]
+        for state, values in zip(result.states, states, strict=False):
+            leave(b, state, values)
+        assert result.sequence is not None
+        return result.sequence, [take(b, x, values) for values in states] if self.return_state else []
 
     def reset_state(self) -> None:
         """Let a stateful layer start anew."""

@@ -38,6 +38,7 @@ class Bound:
     sources: list[Tensor]
     outputs: list[tuple[Buffer, Tensor]]
     initial: list[Buffer] = field(default_factory=list)
+    direct: _engine.Channel | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,12 +54,12 @@ def describe(b: Builder, graph: Graph, tensors: dict[Symbol, Tensor], initial: d
         x: Any = inputs if layer.many else inputs[0]
         if hasattr(layer, "describe_states"):
             order = b.batch_rows(inputs[0].rows) if node.states else None
-            given = initial.get(node) or [b.aligned(tensors[s], order) for s in node.states]  # type: ignore[arg-type]
+            given = initial.get(node) or [b.aligned(tensors[s], order) for s in node.states if s in tensors]  # type: ignore[arg-type]
             outputs, states = layer.describe_states(b, x, given)
         else:
             outputs, states = layer.describe(b, x), []
         results = [*(outputs if isinstance(outputs, list) else [outputs]), *states]
-        tensors.update(zip(node.outputs, results, strict=False))  # a stream leaves states out
+        tensors.update(zip(node.outputs, results, strict=True))
 
 
 class Runner:
@@ -151,7 +152,7 @@ class Runner:
     def start(self, xs: Arrays, valid: Masks, training: bool, gradients: bool, initial: int, dx: bool = False, carried: States | None = None) -> Bound:
         """Describe all nodes into a new builder; the program is not made yet. `carried`: states that layers go on from and leave, by layer."""
         b = Builder(self.params, training, gradients, _engine.get_num_threads())
-        b.streaming = carried
+        b.carried = carried
         sources = [self.source(inlet, x, steps is not None, dx and gradients) for inlet, x, steps in zip(self.inlets, xs, valid, strict=True)]
         tensors = dict(zip(self.graph.inputs, sources, strict=True))
         given: list[Tensor] = []
@@ -216,7 +217,8 @@ class Runner:
             self.finish(key, bound)
             plain = not (training or initial or self.inlets[0].tokens or any(steps is not None for steps in [*valid, *resets]))
             if plain and len(xs) == len(bound.outputs) == 1:
-                bound.program.set_direct(bound.sources[0].buffer, bound.outputs[0][0], xs[0].shape, bound.outputs[0][1].shape, self.dtype)
+                target, tensor = bound.outputs[0]
+                bound.direct = _engine.Channel(bound.program, bound.sources[0].buffer, target, (xs[0].shape, tensor.shape), self.dtype)
                 self.connect(bound, xs, [np.empty(1, self.dtype)])
         return bound
 
@@ -231,10 +233,10 @@ class Runner:
         self.execute(bound, xs, valid, cuts, initial, outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def direct_program(self, x: np.ndarray) -> Any:
-        """The program whose `call` takes x's shape straight to a result, or None."""
+    def direct_channel(self, x: np.ndarray) -> Any:
+        """What takes arrays of x's shape straight to a result, or None."""
         bound = self.bounds.get(("predict", False, 0, self.sizes([x], [None], [None])))
-        return bound.program if bound is not None and bound.program.direct else None
+        return bound.direct if bound is not None else None
 
     def check_states(self, x: np.ndarray, initial_state: Any) -> Arrays:
         """Initial states as contiguous arrays [B, H]."""

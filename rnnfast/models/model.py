@@ -17,6 +17,7 @@ from rnnfast.models.files import Saved, register_model
 from rnnfast.models.heads import unique_names
 from rnnfast.models.steps import Steps
 from rnnfast.models.stream import Stream
+from rnnfast.models.stream_pool import StreamPool
 from rnnfast.models.training import Trainer
 from rnnfast.models.truncated import train_windows
 from rnnfast.plan import Plan, Variable
@@ -109,9 +110,9 @@ class Runnable(Saved, Trainer):
         """Return the outputs for one batch, in one call of the engine."""
         plain = lengths is None and mask is None and resets is None
         if plain and self._runner is not None:
-            program = self._direct.get(getattr(x, "shape", None))
-            if program is not None and not self._runner.params.stale:
-                y = program.call(x)
+            channel = self._direct.get(getattr(x, "shape", None))
+            if channel is not None and not self._runner.params.stale:
+                y = channel.call(x)
                 if y is not None:
                     return y
         self._build_for(x)
@@ -119,7 +120,7 @@ class Runnable(Saved, Trainer):
         result = runner.predict(x, mask=mask, lengths=lengths, resets=resets)
         shown = self._shown(result)
         if plain and shown is result and isinstance(x, np.ndarray):
-            self._direct[x.shape] = runner.direct_program(x)
+            self._direct[x.shape] = runner.direct_channel(x)
         return shown
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, lengths: Any = None) -> Any:
@@ -144,6 +145,10 @@ class Runnable(Saved, Trainer):
     def stream(self) -> Stream:
         """One live sequence: step by step with the state kept."""
         return Stream(self)
+
+    def stream_pool(self, capacity: int) -> StreamPool:
+        """Up to `capacity` live sequences, of which any step together."""
+        return StreamPool(self, capacity)
 
     def reset_states(self) -> None:
         """Let stateful layers start from zeros again."""

@@ -232,6 +232,6 @@ class Steps:
     def _finish_update(self) -> None:
         self.gradient_norm = float(self.norm[0]) if self.measures else None
         self.optimizer.iterations += 1
-        self.runner.params.version += 1
+        self.runner.params.age.now += 1
         for v in self.constrained:
             v.assign(v.constraint(v.value))

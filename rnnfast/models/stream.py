@@ -2,131 +2,147 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnfast import _engine
-from rnnfast.errors import ShapeError
-from rnnfast.layers.runner import Bound, describe
-from rnnfast.plan import Builder
+from rnnfast.layers.runner import PLANS_KEPT, Arrays, Bound, States
+from rnnfast.models._live import LiveModel
 
 if TYPE_CHECKING:
     from rnnfast.models.model import Runnable
 
+BRIEF_FLOPS = 100_000  # about 2 us of one core: below, letting go of the interpreter's lock costs other threads more than waiting for it
 
-class Stream:
+
+class Stream(_engine.LiveStream):
     """A live sequence of a model, made by `model.stream()`. It keeps the states between calls.
+
+    A stream belongs to one thread at a time; several threads run streams of their own side by side. From the second call of a size on, a `step` or `process`
+    allocates nothing but its result, and nothing at all with `out`.
 
     Parameters
     ----------
     model : Sequential or Model
-        Built, with one input and one output. Its weights are read at every call.
+        Built. Its weights are read at every call.
+
+    Attributes
+    ----------
+    pace : int
+        Steps for one step of the output: the product of all strides.
+
+    Raises
+    ------
+    ValueError
+        If a layer cannot give its output step by step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rnnfast import Input, Sequential, layers
+    >>> model = Sequential([Input((None, 3)), layers.GRU(4, return_sequences=True), layers.Dense(2)])
+    >>> stream, x = model.stream(), np.ones((5, 3), np.float32)
+    >>> first = stream.process(x[:4])
+    >>> last = stream.step(x[4])
+    >>> bool((np.vstack([first, last]) == model.predict_on_batch(x[None])[0]).all())
+    True
     """
 
     def __init__(self, model: Runnable) -> None:
-        self._runner = model.runner()
-        graph = self._runner.graph
-        if len(graph.inputs) != 1 or len({s.node for s in graph.outputs}) != 1:
-            raise ValueError(f"{self._runner.owner}: a streamed model must have one input and one output, got {len(graph.inputs)} and {len(graph.outputs)}.")
-        for layer in self._runner.layers:
-            if not layer.streams or getattr(layer, "go_backwards", False):
-                raise ValueError(f"{type(layer).__name__} '{layer.name}': cannot be streamed, because {layer.waits_for}.")
-        self.dtype = self._runner.dtype
-        starts = {layer.name: layer.stream_start() for layer in self._runner.layers}
-        self._states = {name: start for name, start in starts.items() if start}
-        self.pace = prod(layer.pace for layer in self._runner.layers)
-        self._inlet = self._runner.inlets[0]
-        self._width: tuple[int, ...] = tuple(self._inlet.shape[2:])  # type: ignore[arg-type]
+        self._live = LiveModel(model)
+        self._states = self._live.rows(1)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the plan of the shortest chunk."""
         self._bounds: dict[int, Bound] = {}
+        self.single = self.latest = None
+        self.version = self._live.runner.params.age
         self._first = self._bound(self.pace)
-        self._call = self._first.program.call if self.pace == 1 else self._refuse
+        if self.pace == 1:
+            self.single = self._channel(self._first, 1, True)
+
+    @property
+    def dtype(self) -> str:
+        """Of inputs, outputs and states."""
+        return self._live.dtype
+
+    @property
+    def pace(self) -> int:
+        return self._live.pace
 
     def _bound(self, time: int) -> Bound:
         """The plan for a chunk of `time` steps."""
-        if time not in self._bounds:
-            runner = self._runner
-            b = Builder(runner.params, False, False, _engine.get_num_threads())
-            b.streaming = self._states
-            x = runner.source(self._inlet, np.empty((1, time, *self._width), self.dtype), False, False)
-            tensors = {runner.graph.inputs[0]: x}
-            describe(b, runner.graph, tensors, {})
-            h = tensors[runner.graph.outputs[0]]
-            target = b.output(h, "output")
-            bound = Bound(b, b.plan.compile(), [x], [(target, h)])
-            shapes = (self._width, h.features) if time == 1 else ((time, *self._width), (h.rows.time, *h.features))
-            if not self._inlet.tokens:
-                bound.program.set_direct(x.buffer, target, *shapes, self.dtype)
-            runner.connect(bound, [np.empty(1, self.dtype)], [np.empty(1, self.dtype)])
-            self._bounds[time] = bound
-        return self._bounds[time]
+        bound = self._bounds.get(time)
+        if bound is None or not bound.program.current:
+            bound = self._bounds[time] = self._live.plan(self._states, 1, time)
+            if len(self._bounds) > PLANS_KEPT:
+                self._bounds.pop(next(iter(self._bounds)))
+        return bound
 
-    def _refuse(self, x: Any) -> None:
-        raise ValueError(f"{self._runner.owner}: a stream gives one output for {self.pace} steps. Give process() chunks whose length is a multiple of {self.pace}.")
+    def _channel(self, bound: Bound, time: int, single: bool) -> _engine.Channel | None:
+        """The straight way through a plan of one input and one output."""
+        live = self._live
+        if len(live.inlets) > 1 or len(bound.outputs) > 1:
+            return None
+        (inlet,), (width,), (target, tensor) = live.inlets, live.widths, bound.outputs[0]
+        if any(layer.mask_zero for layer in inlet.embeddings):
+            return None
+        vocabulary = min((layer.input_dim for layer in inlet.embeddings), default=0)
+        gives = (*(() if single or not tensor.timed else (tensor.rows.time,)), *tensor.features)
+        shapes = (width if single else (time, *width)), gives
+        brief = sum(bound.builder.plan.flops) < BRIEF_FLOPS
+        return _engine.Channel(bound.program, bound.sources[0].buffer, target, shapes, live.dtype, brief, vocabulary)
 
-    def step(self, x: Any) -> np.ndarray:
-        """The output for the next input; for models whose layers give one for each.
+    def careful_step(self, x: Any, out: Any = None) -> Any:
+        """As step, for whatever a caller gives."""
+        self._live.check_time(1)
+        return self._careful([np.asarray(one)[None] for one in self._live.each(x)], out, True)
 
-        Parameters
-        ----------
-        x : array_like of shape (I,), or an integer token
+    def careful_process(self, chunk: Any, out: Any = None) -> Any:
+        """As process, for whatever a caller gives."""
+        return self._careful(self._live.each(chunk), out, False)
 
-        Returns
-        -------
-        ndarray of shape (O,)
-        """
-        if self._runner.params.stale:
-            self._runner.params.pack(1)
-        y = self._call(x)
-        return y if y is not None else self.process(np.asarray(x)[None])[0]
+    def _careful(self, given: list[Any], out: Any, single: bool) -> Any:
+        if not self._live.current:  # the weights have moved into another vector
+            self._live = LiveModel(self._live.model)
+            self._prepare()
+        xs = self._live.check(given, ("T",))
+        time = xs[0].shape[1]
+        self._live.check_time(time)
+        if time == 0:
+            empty = [np.empty((*((0,) if t.timed else ()), *t.features), self.dtype) for _, t in self._first.outputs]
+            return empty if len(empty) > 1 else empty[0]
+        bound = self._bound(time)
+        outs = self._live.outputs(bound, (), single, out)
+        self._run(bound, xs, outs)
+        if single:
+            self.single = self._channel(bound, 1, True)
+        else:
+            self.latest = self._channel(bound, time, False)
+        return outs if len(outs) > 1 else outs[0]
 
-    def process(self, chunk: Any) -> np.ndarray:
-        """The outputs for the next inputs; the same numbers as step by step.
-
-        Parameters
-        ----------
-        chunk : array_like of shape (T, I), or (T,) tokens
-            T is a multiple of the product of all strides, `pace`.
-
-        Returns
-        -------
-        ndarray of shape (T / pace, O)
-        """
-        x = np.asarray(chunk)
-        if x.ndim != 1 + len(self._width) or x.shape[1:] != self._width:
-            wanted = ", ".join(["T", *map(str, self._width)])
-            raise ShapeError(f"{self._runner.owner}: a stream's chunk must have shape ({wanted}), got {x.shape}.")
-        if len(x) % self.pace:
-            self._refuse(x)
-        x = self._inlet.check(x[None], self.dtype)
-        if not x.shape[1]:
-            return np.empty((0, *self._first.outputs[0][1].features), self.dtype)
-        bound = self._bound(x.shape[1])
-        result = bound.outputs[0][1]
-        output = np.empty((result.rows.time, *result.features), self.dtype)
-        with bound.program.lock:
-            self._runner.params.pack(bound.program.team_size)
-            self._runner.connect(bound, [x], [output])
-            bound.program.run()
-        return output
+    def _run(self, bound: Bound, xs: Arrays, outs: Arrays) -> None:
+        runner = self._live.runner
+        runner.params.pack(bound.program.team_size)
+        runner.connect(bound, xs, outs)
+        self.run(bound.program)
 
     def reset(self) -> None:
         """Start a new sequence: all states are zero, or what a cell of the user's starts from."""
-        for layer in self._runner.layers:
-            for state, start in zip(self._states.get(layer.name, ()), layer.stream_start(), strict=True):
-                state[...] = start
+        self._live.reset(self._states, 0)
 
-    def get_state(self) -> dict[str, list[np.ndarray]]:
-        """Copies of what each layer keeps, by its name: [h] or, for an LSTM, [h, c], each of shape (H,); the last inputs of a convolution."""
-        return {name: [state[0].copy() for state in states] for name, states in self._states.items()}
+    def get_state(self) -> States:
+        """Copies of what each layer keeps, by its name: [h] or, for an LSTM, [h, c], each of shape (H,); the last inputs of a convolution or of a window of attention."""
+        return self._live.read(self._states, 0)
 
     def set_state(self, state: dict[str, list[Any]]) -> None:
         """Go on from what :meth:`get_state` gave."""
-        if set(state) != set(self._states):
-            raise ValueError(f"{self._runner.owner}: a stream's state must have the layers {sorted(self._states)}, got {sorted(state)}.")
-        for name, arrays in self._states.items():
-            for i, (own, value) in enumerate(zip(arrays, state[name], strict=True)):
-                if np.shape(value) != own.shape[1:]:
-                    raise ShapeError(f"{self._runner.owner}: state {i} of '{name}' must have shape {own.shape[1:]}, got {np.shape(value)}.")
-                own[0] = value
+        self._live.write(self._states, 0, state)
+
+    def copy(self) -> Stream:
+        """Another stream that stands where this one does; from here on they know nothing of each other."""
+        other = type(self)(self._live.model)
+        other.set_state(self.get_state())
+        return other

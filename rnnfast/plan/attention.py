@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rnnfast import _engine
 from rnnfast._engine import Buffer, Rows
 from rnnfast.plan.builder import Builder, Tensor
+from rnnfast.plan.live import history, leave, take
 from rnnfast.plan.params import Variable
 
 
@@ -30,6 +33,8 @@ class Score:
         Only keys at most this many steps away.
     dropout : float
         Of the softmax, in training.
+    seen : Tensor or None
+        Of a live sequence, whose values start with steps before the queries' first: how many of them there were already, one number a row.
     """
 
     additive: bool = False
@@ -41,6 +46,7 @@ class Score:
     window: int | None = None
     dropout: float = 0.0
     seeds: Any = None
+    seen: Tensor | None = None
 
 
 class _Attention:
@@ -57,12 +63,13 @@ class _Attention:
             weights["weight"] = b.constant(1.0, query.width, query.width)
         self.buffers: dict[str, Buffer | None] = {
             **weights, "query": query.buffer, "value": value.buffer, "key": key.buffer, "y": self.y.buffer, "seed": b.seed(score.seeds) if dropped else None,
-            "scores": self.shown.buffer if self.shown else None,
+            "scores": self.shown.buffer if self.shown else None, "seen": score.seen.buffer if score.seen else None,
         }  # fmt: skip
         steps = max(query.rows.time, value.rows.time)
         self.numbers = {
             "width": query.width, "depth": value.width, "window": -1 if score.window is None else min(score.window, steps), "additive": score.additive,
             "causal": score.causal, "constant": score.constant, "rate": score.dropout if dropped else 0.0,
+            "shift": value.rows.time - query.rows.time if score.seen else 0,
         }  # fmt: skip
 
     def add(self, kind: str, backward: bool) -> None:
@@ -91,6 +98,17 @@ class _Attention:
         self.add("attention back", True)
         for tensor, gradient in zip(self.tensors, gradients, strict=True):
             b.hand_over(tensor, gradient)
+
+
+def window_of_stream(b: Builder, value: Tensor, key: Tensor, states: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+    """Value and key of a live sequence with the steps before them in front, and how many of those there were already."""
+    *kept, count = states
+    seen = take(b, value, count)
+    longer = b.tensor("seen", seen, (1,))
+    b.op("advance", seen.rows, {"x": seen.buffer, "y": longer.buffer}, n=value.rows.time, m=kept[0].shape[1])
+    leave(b, longer, count)
+    values = history(b, value, kept[0])
+    return values, history(b, key, kept[1]) if len(kept) > 1 else values, seen
 
 
 def packed_inputs(b: Builder, x: list[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from rnnfast._engine import Buffer, Rows
 from rnnfast.errors import ShapeError
 from rnnfast.plan.params import Params, Variable
 from rnnfast.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from rnnfast.plan.live import Live
 
 ROW_ACTIVATIONS = _engine.ACTIVATIONS[_engine.ACTIVATIONS.index("softmax") :]
 FIRST_KEEPING_INPUT = _engine.ACTIVATIONS.index("silu")
@@ -80,7 +83,8 @@ class Builder:
         self.plan = Plan(params.dtype, threads)
         self.derived: list[tuple[Rows, str, Rows]] = []
         self.seeds: list[tuple[Any, Buffer]] = []
-        self.streaming: dict[str, list[np.ndarray]] | None = None  # of a stream: the states of its layers, by name
+        self.carried: dict[str, list[np.ndarray]] | None = None  # of truncated training: the states that its layers go on from, by name
+        self.live: Live | None = None  # of a stream or a pool of them
         self.activities: list[tuple[Tensor, Any]] = []  # outputs that a regularizer looks at
         self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._wholes: set[Buffer] = set()  # buffers that others are parts of
@@ -449,9 +453,9 @@ class Builder:
         if x.rows.masked:
             raise ValueError("TimeDistributed: a mask or lengths cannot be combined with inputs of rank 4 and more.")
         steps = self.alias(x, Rows(x.rows.count, 1), x.features, timed=False)
-        streaming, self.streaming = self.streaming, None  # within a step there is no stream
+        live, self.live = self.live, None  # within a step there is no stream
         y = describe(self, self.roll(steps, x.features[0], x.features[1:]))
-        self.streaming = streaming
+        self.live = live
         features = (y.rows.time, *y.features) if y.timed else y.features
         return self.alias(self.unroll(y) if y.timed else y, x.rows, features, timed=True)
 
@@ -469,8 +473,8 @@ class Builder:
 
     def carried_states(self, layer: Any, rows: Rows) -> list[Tensor]:
         """Where a stateful layer over the sequences of `rows` goes on from."""
-        if self.streaming is not None:
-            return self._states_at(layer, self.streaming[layer.name], rows)
+        if self.carried is not None:
+            return self._states_at(layer, self.carried[layer.name], rows)
         if not layer.stateful:
             return []
         if layer.state_values is None:
@@ -493,7 +497,7 @@ class Builder:
 
     def carry_states(self, layer: Any, states: list[Tensor]) -> None:
         """Keep a stateful layer's final states."""
-        arrays = layer.state_values if self.streaming is None else self.streaming[layer.name]
+        arrays = layer.state_values if self.carried is None else self.carried[layer.name]
         for state, values in zip(states, arrays, strict=True):
             target = Buffer("carried", 0, values.shape[1])
             target.point(values.ctypes.data, values.shape[1])

@@ -124,16 +124,3 @@ def pooled(b: Builder, x: Tensor, window: Window, kind: str) -> Tensor:
 
     b.on_backward(back)
     return y
-
-
-def history(b: Builder, x: Tensor, steps: int, kept: Any) -> Tensor:
-    """A stream's input with the `steps` inputs before it in front; the last ones stay in the array `kept` for the next call."""
-    x = b.packed(x)
-    rows, before = Rows(1, steps + x.rows.time), Rows(1, steps)
-    y = b.tensor("history", x, x.features, rows)
-    state = Buffer("inputs before", 0, x.width)
-    state.point(kept.ctypes.data, x.width)
-    b.op("copy", before, {"x": state, "y": y.buffer}, "inputs before", n=x.width)
-    b.op("copy", x.rows, {"x": x.buffer, "y": b.part(y.buffer, steps * x.width)}, n=x.width)
-    b.op("copy", before, {"x": b.part(y.buffer, x.rows.time * x.width), "y": state}, "to the next call", n=x.width)
-    return y

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.params import Variable
@@ -44,6 +46,8 @@ class Direction:
         In their place, numbers that all units share; those beyond the cell's own stand for one state each.
     wide : int
         States that enter the product side by side; then the recurrent kernel is (wide H, G H).
+    kept : list of ndarray
+        Of a live sequence, the arrays [capacity, width] in which its states stand, to go on from and to leave.
     output : {"state", "activation", "both"}
         What the layer gives: the first `wide` states, what the cell gives beside them, or first this and then those.
     """
@@ -65,6 +69,7 @@ class Direction:
     vectors: Variable | None = None
     constants: tuple[float, ...] = ()
     wide: int = 1
+    kept: list[np.ndarray] = field(default_factory=list)
     output: str = "state"
 
     @property

@@ -71,10 +71,12 @@ class Variable:
             raise TypeError(f"Weight '{self.path}': value must be real numbers, got dtype {array.dtype}.")
         self._storage[...] = array
         if self.params is not None:
-            self.params.version += 1
+            self.params.age.now += 1
 
     def rebind(self, params: Params, offset: int, storage: np.ndarray) -> None:
         storage[...] = self._storage
+        if self.params is not None:
+            self.params.age.now += 1  # who reads that vector looks again where its weights are
         self._storage, self.params, self.offset = storage, params, offset
 
     def __repr__(self) -> str:
@@ -116,7 +118,7 @@ class Params:
         self.values = aligned_zeros(int(self.segments[-1]) + ALIGN, dtype)
         self.buffer = _engine.Buffer("params", 0)
         self.buffer.point(self.values.ctypes.data, 0)
-        self.version, self._packed_version = 0, -1
+        self.age = _engine.Version()
         self._panels: dict[tuple[Any, ...], tuple[_engine.Buffer, np.ndarray]] = {}
         self._jobs: list[tuple[Any, ...]] = []
         self._pack: _engine.Program | None = None
@@ -185,7 +187,7 @@ class Params:
             self._panels[key] = buffer, array
             width = variable.shape[-1]
             self._jobs.append((variable.offset + row * width, buffer, width, shape, order, int(transposed)))
-            self._pack, self._packed_version = None, -1
+            self._pack, self.age.packed = None, -1
         return self._panels[key][0]
 
     def pack_op(self) -> _engine.PackOp:
@@ -195,16 +197,16 @@ class Params:
     @property
     def stale(self) -> bool:
         """Whether the panels are older than the numbers."""
-        return self._packed_version != self.version
+        return self.age.packed != self.age.now
 
     def pack(self, team_size: int) -> None:
         """Bring the panels up to date with the numbers."""
         if not self.stale:
             return
         with self._packing:  # programs of several threads may read the same panels
-            version = self.version
+            version = self.age.now
             if self._pack is None:
                 self._pack = _engine.Program([self.pack_op()], [], 0, team_size)
             if self.stale:
                 self._pack.run()
-            self._packed_version = version
+            self.age.packed = version

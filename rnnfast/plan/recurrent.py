@@ -10,6 +10,7 @@ from rnnfast import _engine
 from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part, Result
+from rnnfast.plan.live import buffer_of
 from rnnfast.plan.params import Variable
 from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, choose_chunk, choose_split
 from rnnfast.plan.zoneout import keep_factors
@@ -84,6 +85,8 @@ class _Layer(Part):
         if len(self.phases) > 1:
             buffers["reset"] = b.buffer("reset h", self.batch * self.padded, self.padded)
         self._outside()
+        for i, values in enumerate(d.kept):
+            buffers[f"state_in{i}"] = buffers[f"state_out{i}"] = buffer_of(values)
         self.tape_panel = 0
         if b.gradients:
             capacity = self.x.rows.capacity
@@ -121,7 +124,8 @@ class _Layer(Part):
             "vector_count": self.vector_count, "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
         }  # fmt: skip
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
-        return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, GATE_ORDER[d.cell], backward)
+        slots = self.b.live.slot() if self.b.live is not None and d.kept else None
+        return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, GATE_ORDER[d.cell], backward, slots)
 
     def line(self, kind: str) -> str:
         split = ("one thread", "rows", "units")[self.split]

@@ -1,0 +1,329 @@
+"""Calls that go straight from a caller's arrays to the engine: of a program, of a live stream, of a pool of them. Nothing is looked at twice, and nothing is
+allocated but a result that the caller has no array for."""
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
+import numpy as np
+
+cimport numpy as cnp
+from cpython.long cimport PyLong_AsLongLong, PyLong_CheckExact
+from libc.stdint cimport int64_t
+
+from rnnfast._engine.buffers cimport Buffer, Rows, Version
+from rnnfast._engine.program cimport Program
+
+cnp.import_array()
+
+cdef enum:
+    RANK_MOST = 6
+
+# What an array of the caller's must be.
+cdef struct form:
+    int rank, type_number
+    cnp.npy_intp shape[RANK_MOST]
+
+
+cdef form form_of(tuple shape, dtype):
+    cdef form made
+    made.rank, made.type_number = len(shape), (<cnp.dtype>np.dtype(dtype)).num
+    if made.rank > RANK_MOST:
+        made.rank = -1  # nothing fits
+        return made
+    for i, n in enumerate(shape):
+        made.shape[i] = n
+    return made
+
+
+cdef inline bint fits(const form *wanted, object x, int flags):
+    """Whether x is such an array, contiguous, aligned and of the machine's byte order."""
+    cdef int i
+    if not cnp.PyArray_CheckExact(x) or cnp.PyArray_TYPE(x) != wanted.type_number or cnp.PyArray_NDIM(x) != wanted.rank:
+        return False
+    if cnp.PyArray_FLAGS(x) & flags != flags or not cnp.PyArray_ISNOTSWAPPED(x):
+        return False
+    for i in range(wanted.rank):
+        if cnp.PyArray_DIM(x, i) != wanted.shape[i]:
+            return False
+    return True
+
+
+cdef enum:
+    READ = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
+    WRITE = READ | cnp.NPY_ARRAY_WRITEABLE
+
+
+cdef class Channel:
+    """The straight way through a program of one input and one output, whose buffers are connected to arrays of these shapes already.
+
+    Parameters
+    ----------
+    program : Program
+    source, target : Buffer
+    shapes : pair of tuple of int
+        Of the caller's arrays.
+    dtype : str
+    brief : bool
+        Whether a run is so short that another thread may wait for it.
+    vocabulary : int
+        Where the input is tokens, how many there are; else 0.
+    """
+
+    cdef readonly Program program
+    cdef Buffer source
+    cdef Buffer target
+    cdef form takes
+    cdef form gives
+    cdef bint brief
+    cdef int64_t vocabulary
+    cdef int64_t token
+
+    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, bint brief=False, int64_t vocabulary=0):
+        self.program, self.source, self.target, self.brief, self.vocabulary = program, source, target, brief, vocabulary
+        self.takes, self.gives = form_of(shapes[0], "int64" if vocabulary else dtype), form_of(shapes[1], dtype)
+
+    cdef bint point_at(self, object x) except -1:
+        """Read x; False if it needs a closer look."""
+        cdef int64_t i
+        cdef int64_t *tokens
+        if self.vocabulary and self.takes.rank == 0 and PyLong_CheckExact(x):
+            try:
+                self.token = PyLong_AsLongLong(x)
+            except OverflowError:
+                return False
+            self.source.view.data = <char *>&self.token
+            return 0 <= self.token < self.vocabulary
+        if not fits(&self.takes, x, READ):
+            return False
+        self.source.view.data = <char *>cnp.PyArray_DATA(x)
+        if self.vocabulary:
+            tokens = <int64_t *>cnp.PyArray_DATA(x)
+            for i in range(cnp.PyArray_SIZE(x)):
+                if not 0 <= tokens[i] < self.vocabulary:
+                    return False
+        return True
+
+    cdef object pass_through(self, object x, object out):
+        """The output for x, in `out` if it is not None; None if x or `out` needs a closer look."""
+        if not self.program.is_current() or not self.point_at(x):
+            return None
+        if out is None:
+            out = cnp.PyArray_EMPTY(self.gives.rank, self.gives.shape, self.gives.type_number, 0)
+        elif not fits(&self.gives, out, WRITE):
+            return None
+        self.target.view.data = <char *>cnp.PyArray_DATA(out)
+        if self.brief:
+            self.program.launch(self.program.team_size)
+        else:
+            with nogil:
+                self.program.launch(self.program.team_size)
+        self.program.finish()
+        return out
+
+    def call(self, x):
+        """As pass_through, to a new array; None too while another thread is in the program."""
+        if not self.program.lock.acquire(False):
+            return None
+        try:
+            return self.pass_through(x, None)
+        finally:
+            self.program.lock.release()
+
+
+cdef class LiveStream:
+    """Base of streams: what a subclass's `careful_step` and `careful_process` need not look at.
+
+    Attributes
+    ----------
+    single, latest : Channel or None
+        Of one step, and of the chunk that came last.
+    version : Version
+        Of the weights.
+    """
+
+    cdef public Channel single
+    cdef public Channel latest
+    cdef public Version version
+    cdef bint busy
+
+    cdef object through(self, Channel channel, object x, object out):
+        if channel is None or self.version.now != self.version.packed:
+            return None
+        self.enter()
+        try:
+            return channel.pass_through(x, out)
+        finally:
+            self.busy = False
+
+    cdef object enter(self):
+        if self.busy:
+            raise RuntimeError("A stream was called by two threads at once. Give each thread a stream of its own: model.stream(), or copy() of one.")
+        self.busy = True
+
+    def run(self, Program program):
+        """Run a program whose buffers are connected."""
+        self.enter()
+        try:
+            program.run()
+        finally:
+            self.busy = False
+
+    def step(self, x, out=None):
+        """The output for the next input; for models whose layers give one for each.
+
+        Parameters
+        ----------
+        x : array_like of shape (I,), or an integer token
+            Of several inputs a list in their order or a dict by their names.
+        out : ndarray of shape (O,), optional
+            Where the output goes, C-contiguous and of the model's dtype; with it, and an x of that dtype, a call allocates nothing. Of several outputs a list.
+
+        Returns
+        -------
+        ndarray of shape (O,), or a list of them
+            `out` if it was given.
+        """
+        y = self.through(self.single, x, out)
+        return y if y is not None else self.careful_step(x, out)
+
+    def process(self, chunk, out=None):
+        """The outputs for the next inputs; the same numbers as step by step.
+
+        Parameters
+        ----------
+        chunk : array_like of shape (T, I), or (T,) tokens
+            T is a multiple of the product of all strides, `pace`. Of several inputs a list in their order or a dict by their names.
+        out : ndarray of shape (T / pace, O), optional
+            As of :meth:`step`.
+
+        Returns
+        -------
+        ndarray of shape (T / pace, O), or a list of them
+        """
+        y = self.through(self.latest, chunk, out)
+        return y if y is not None else self.careful_process(chunk, out)
+
+
+cdef class PoolPlan:
+    """The program of a pool for chunks of some length, and the maps that say which rows are in a call.
+
+    Parameters
+    ----------
+    program : Program
+    sources, targets : list of Buffer
+    maps : list of Rows
+        Those of which only the rows in a call exist.
+    parts : list of (Rows, Rows)
+        Those that are parts of another's.
+    slots : list of Rows
+        Those that lead to the states.
+    flops : float
+        Of one row, about.
+    """
+
+    cdef readonly Program program
+    cdef list sources
+    cdef list targets
+    cdef list maps
+    cdef list parts
+    cdef list slots
+    cdef int64_t active
+    cdef double flops
+
+    def __init__(self, Program program, list sources, list targets, list maps, list parts, list slots, double flops):
+        self.program, self.sources, self.targets, self.maps, self.parts, self.slots, self.flops, self.active = program, sources, targets, maps, parts, slots, flops, -1
+
+    cdef object run(self, const int64_t *slots, int64_t n, list xs, list outs, double region):
+        cdef Rows one, parent
+        cdef Buffer buffer
+        cdef int i, size
+        if n != self.active:
+            self.active = n
+            for one in self.maps:
+                one.resize(n)
+            for one, parent in self.parts:
+                one.set_parts_of(parent)
+        for one in self.slots:
+            one.set_slots(slots, n)
+        for i in range(len(self.sources)):
+            buffer = self.sources[i]
+            buffer.view.data = <char *>cnp.PyArray_DATA(xs[i])
+        for i in range(len(self.targets)):
+            buffer = self.targets[i]
+            buffer.view.data = <char *>cnp.PyArray_DATA(outs[i])
+        size = self.program.team_size if n > 1 and n * self.flops >= region else 1
+        with nogil:
+            self.program.launch(size)
+        self.program.finish()
+
+
+cdef class PoolRows:
+    """Which stream is in which row of a pool's states. Ids are never given twice.
+
+    Parameters
+    ----------
+    capacity : int
+    """
+
+    cdef readonly int64_t capacity
+    cdef readonly int64_t count
+    cdef int64_t[::1] owner    # the stream in each row, or -1
+    cdef int64_t[::1] free     # a stack of the rows without one
+    cdef int64_t[::1] given    # how many streams each row has had
+    cdef int64_t[::1] seen     # the call that asked for a row last
+    cdef int64_t[::1] rows     # of the streams of a call
+    cdef int64_t calls
+
+    def __init__(self, int64_t capacity):
+        self.capacity = capacity
+        self.owner, self.given, self.seen, self.rows = np.full(capacity, -1), np.zeros(capacity, np.int64), np.zeros(capacity, np.int64), np.empty(capacity, np.int64)
+        self.free = np.arange(capacity)[::-1].copy()
+
+    def open(self):
+        """(id, row) of a new stream; None if there is no room."""
+        cdef int64_t row
+        if self.count == self.capacity:
+            return None
+        row = self.free[self.capacity - self.count - 1]
+        self.count += 1
+        self.owner[row] = self.given[row] * self.capacity + row
+        self.given[row] += 1
+        return self.owner[row], row
+
+    def close(self, int64_t row):
+        """Give a row back."""
+        self.owner[row] = -1
+        self.count -= 1
+        self.free[self.capacity - self.count - 1] = row
+
+    def row_of(self, int64_t stream):
+        """The row of an open stream, or -1."""
+        cdef int64_t row = stream % self.capacity
+        return row if stream >= 0 and self.owner[row] == stream else -1
+
+    def ids(self):
+        """The open streams."""
+        return [one for one in self.owner if one >= 0]
+
+    def find(self, const int64_t[::1] ids):
+        """Look up the rows of a call's streams: None, or the place in `ids` of one that is not open or comes twice."""
+        cdef int64_t i, row
+        self.calls += 1
+        if ids.shape[0] > self.capacity:
+            return self._first_wrong(ids)
+        for i in range(ids.shape[0]):
+            row = ids[i] % self.capacity
+            if ids[i] < 0 or self.owner[row] != ids[i] or self.seen[row] == self.calls:
+                return i
+            self.seen[row] = self.calls
+            self.rows[i] = row
+        return None
+
+    def _first_wrong(self, ids):
+        """More streams than rows: one comes twice, if it is open."""
+        met = set()
+        for i, one in enumerate(ids):
+            if one in met or self.row_of(one) < 0:
+                return i
+            met.add(one)
+
+    def run(self, PoolPlan plan, list xs, list outs, double region):
+        """Run the rows that were found last."""
+        plan.run(&self.rows[0], cnp.PyArray_DIM(xs[0], 0), xs, outs, region)

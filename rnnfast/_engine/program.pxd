@@ -1,0 +1,18 @@
+from rnnfast._engine.buffers cimport op_work
+from rnnfast._engine.kernels cimport rnnf_team
+
+cdef class Program:
+    cdef op_work *works
+    cdef void **args
+    cdef int count
+    cdef readonly list ops
+    cdef readonly object arena
+    cdef readonly int team_size
+    cdef int made
+    cdef readonly object lock
+    cdef double *ends  # where the moments at which the ops end are written, if somebody asks
+    cdef list guarded  # ops that call Python
+    cdef void member(self, rnnf_team *team, int tid) noexcept nogil
+    cdef void launch(self, int size) noexcept nogil
+    cdef bint is_current(self)
+    cdef object finish(self)
