@@ -65,8 +65,8 @@ INLINE vec V(exp_nonpositive)(vec x) {
 
 /* 1 / (1 + exp(-x)). Max error: 4 ULP. No overflow: exp is taken of -|x| only. */
 INLINE vec V(sigmoid)(vec x) {
-    vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), vnabs(x)), &n), scale = V(exp2_integer)(n), p = V(expm1_core)(r);
-    return vsel_negative(x, vfma(p, scale, scale), vset(1)) / vfma(p, scale, 1 + scale);
+    vec e = V(exp_nonpositive)(vnabs(x));
+    return vsel_negative(x, e, vset(1)) / (e + 1);
 }
 
 /* exp(x) - 1 for x <= 0, relative to itself. Max error: 2 ULP. */

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rnnfast import activations
 from rnnfast.errors import ShapeError, suggest
 from rnnfast.layers.base import Layer, positive, rate, register
@@ -127,13 +129,13 @@ class Attention(_Scored):
             return "its scores are as wide as the whole value sequence"
         return "its steps read the whole value sequence. Let them read the last ones, with window= and use_causal_mask=True"
 
-    def stream_shapes(self) -> list[tuple[int, ...]]:
+    def stream_start(self) -> list[np.ndarray]:
         """A stream keeps the last values, the last keys where they are not the same, and how many of them there are yet."""
         if not self.window:
             return []
         shapes: Any = self.input_shape
-        kept = [(self.window, shapes[1][-1]), (self.window, self._key_width())]
-        return [*kept[: 2 if len(shapes) > 2 or self._projects_keys() else 1], (1,)]
+        widths = [shapes[1][-1], self._key_width()][: 2 if len(shapes) > 2 or self._projects_keys() else 1]
+        return [*(np.zeros((1, self.window, n), self.dtype) for n in widths), np.zeros((1, 1), self.dtype)]
 
     def _key_width(self) -> int:
         """Of the keys that are scored."""

@@ -206,6 +206,7 @@ class Masking(Layer):
     """
 
     timed = uses_mask = True
+    waits_for = "a stream is given the valid steps alone; leave the masked ones out, and the layer"
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

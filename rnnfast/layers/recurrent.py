@@ -32,6 +32,7 @@ class OverTime(Layer):
 
     timed = True
     streams = uses_mask = True
+    waits_for = "it reads a sequence from its end"
 
     def __init__(
         self, *, return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False,

@@ -38,8 +38,8 @@ class Bound:
     sources: list[Tensor]
     outputs: list[tuple[Buffer, Tensor]]
     initial: list[Buffer] = field(default_factory=list)
-    direct: _engine.Channel | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    direct: _engine.Channel | None = None
 
 
 def describe(b: Builder, graph: Graph, tensors: dict[Symbol, Tensor], initial: dict[Node, list[Tensor]]) -> None:

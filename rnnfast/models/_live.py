@@ -27,7 +27,7 @@ def refusal(node: Node, graph: Graph) -> str | None:
         return str(layer.waits_for)
     if any(s not in graph.inputs or any(s in other.inputs for other in graph.nodes) for s in node.states):
         return "it starts from what other layers give. Make a model of what follows, with an Input for each of its initial states, and stream that"
-    if layer.stream_shapes() and sum(other.layer is layer for other in graph.nodes) > 1:
+    if layer.stream_start() and sum(other.layer is layer for other in graph.nodes) > 1:
         return "it is used more than once, and a live sequence keeps one state of a layer"
     return None
 
@@ -55,8 +55,7 @@ class LiveModel:
         self.names = [inlet.name for inlet in self.inlets]
         self.widths: list[tuple[int, ...]] = [tuple(inlet.shape[2:]) for inlet in self.inlets]  # type: ignore[misc]
         self.pace = prod(layer.pace for layer in self.runner.layers)
-        starts = {layer.name: layer.stream_start() for layer in self.runner.layers}
-        self.start: States = {name: start for name, start in starts.items() if start}
+        self.keeping = [layer for layer in self.runner.layers if layer.stream_start()]
 
     def _inlet(self, inlet: Inlet) -> Inlet:
         """An input of any number of steps."""
@@ -111,7 +110,7 @@ class LiveModel:
         shapes = [(*lead, *(() if single or not t.timed else (t.rows.time,)), *t.features) for _, t in bound.outputs]
         if out is None:
             return [np.empty(shape, self.dtype) for shape in shapes]
-        given = list(out) if isinstance(out, (list, tuple)) else [out]
+        given = out if isinstance(out, list) else [out]
         if len(given) != len(shapes):
             raise ValueError(f"{self.owner}: out must be {len(shapes)} arrays, got {len(given)}.")
         for array, shape in zip(given, shapes, strict=True):
@@ -133,12 +132,12 @@ class LiveModel:
 
     def rows(self, capacity: int) -> States:
         """States of so many sequences, all at their start."""
-        return {name: [np.repeat(start, capacity, axis=0) for start in starts] for name, starts in self.start.items()}
+        return {layer.name: [np.repeat(start, capacity, axis=0) for start in layer.stream_start()] for layer in self.keeping}
 
     def reset(self, states: States, row: int) -> None:
         """Let a sequence start anew."""
-        for name, starts in self.start.items():
-            for own, start in zip(states[name], starts, strict=True):
+        for layer in self.keeping:
+            for own, start in zip(states[layer.name], layer.stream_start(), strict=True):
                 own[row] = start[0]
 
     @staticmethod

@@ -202,7 +202,7 @@ class StreamPool:
             self._live.check_time(xs[0].shape[1])
             wrong = self._rows.find(streams)
             if wrong is not None:
-                self._row(streams[wrong])
+                self._row(int(streams[wrong]))
                 raise ValueError(f"{self._live.owner}: stream {streams[wrong]} is in the call twice.")
             return self._run(xs, out, single)
 
