@@ -7,6 +7,7 @@ from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, l
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows
+from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.python import PythonOp
@@ -16,12 +17,15 @@ from rnnfast._engine.staged import StagedLayer, row_cell_facts
 
 __all__ = [
     "ACTIVATIONS",
+    "FUNCTIONS",
+    "GENERAL_CELLS",
     "AttentionOp",
     "BatchNormOp",
     "Buffer",
     "CTCOp",
     "Channel",
     "LiveStream",
+    "GeneralLayer",
     "PackOp",
     "PairOp",
     "PoolPlan",
