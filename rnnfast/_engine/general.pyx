@@ -131,7 +131,7 @@ cdef void lstm_row(const general *a, const real *x, const real *p, real *h, real
         c[u] = <real>(f * c[u] + i * gate(a, 1, g))
         if w != NULL:
             o += <double>w[2 * n + u] * c[u]
-        h[u] = <real>(gate(a, 0, o) * gate(a, 2, c[u]))
+        h[u] = <real>(gate(a, 0, o) * apply(&a.act[2], c[u]))
 
 
 cdef void gru_row(const general *a, const real *x, const real *p, real *h) noexcept nogil:

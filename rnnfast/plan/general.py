@@ -23,7 +23,7 @@ class GeneralDirection(Direction):
     functions : list of (str, float, float)
         Name (of `_engine.FUNCTIONS`), alpha and beta of the gates' activation, the candidate's and an LSTM's output's.
     clip : float
-        The sums that go into activations are kept in [-clip, clip].
+        The gates' sums are kept in [-clip, clip] before their activations, as onnxruntime does; an LSTM's cell state is not.
     coupled : bool
         Whether an LSTM's forget gate is 1 - i.
     recurrent_bias : Variable or None

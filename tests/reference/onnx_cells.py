@@ -25,10 +25,11 @@ DEFAULTS = {"RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmo
 
 def activations(names: list[str], alphas: list[float], betas: list[float], clip: float | None) -> list[Any]:
     alphas, betas, made = list(alphas), list(betas), []
-    for name in names:
+    for place, name in enumerate(names):
+        clipped = clip is not None and not (len(names) in (3, 6) and place % 3 == 2)  # not what an LSTM's cell state goes through
         values = [which.pop(0) for which in (alphas, betas)[: TAKES.get(name, 0)] if which]
         f = FUNCTIONS[name]
-        made.append(lambda x, f=f, v=values: f(x if clip is None else np.clip(x, -clip, clip), *v))
+        made.append(lambda x, f=f, v=values, clipped=clipped: f(np.clip(x, -clip, clip) if clipped else x, *v))
     return made
 
 
@@ -47,7 +48,7 @@ def step(op: str, f: list[Any], x: Any, h: Any, c: Any, w: Any, r: Any, wb: Any,
     i = f[0](plain(0) + pi * c)
     forget = 1 - i if coupled else f[0](plain(2) + pf * c)
     new = forget * c + i * f[1](plain(3))
-    return f[0](plain(1) + po * new) * f[2](new), new
+    return f[0](plain(1) + po * new) * f[2](new), new  # f[2] without the clip, as onnxruntime
 
 
 def recurrent(op: str, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h0: Any = None, c0: Any = None, p: Any = None, **attributes: Any) -> list[np.ndarray]:

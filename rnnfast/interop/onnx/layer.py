@@ -20,10 +20,10 @@ GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
 ROLES = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}  # the default activations
 KERAS_ORDER = {"RNN": [0], "LSTM": [0, 2, 3, 1], "GRU": [0, 1, 2]}  # from ONNX's i, o, f, c
 
-# (alpha, beta) where the file gives none; a function takes as many from the attributes as it has.
-PARAMETERS: dict[str, tuple[float, ...]] = {
+# (alpha, beta) where the file gives none; None: it must. A function takes as many from the attributes as it has.
+PARAMETERS: dict[str, tuple[float | None, ...]] = {
     "Relu": (), "Tanh": (), "Sigmoid": (), "Softsign": (), "Softplus": (),
-    "LeakyRelu": (0.01,), "ThresholdedRelu": (1.0,), "Elu": (1.0,), "Affine": (1.0, 0.0), "ScaledTanh": (1.0, 1.0), "HardSigmoid": (0.2, 0.5),
+    "LeakyRelu": (0.01,), "ThresholdedRelu": (1.0,), "Elu": (1.0,), "Affine": (None, None), "ScaledTanh": (None, None), "HardSigmoid": (0.2, 0.5),
 }  # fmt: skip
 FUSED = {  # what a fused cell calls them
     ("Relu",): "relu", ("Tanh",): "tanh", ("Sigmoid",): "sigmoid", ("Softsign",): "softsign", ("Softplus",): "softplus",
@@ -87,6 +87,8 @@ def _functions(op: str, directions: int, attributes: dict[str, Any]) -> list[lis
         if known is None:
             raise ValueError(f"activations: unknown {name!r}. {suggest(name, PARAMETERS)}")
         values = [float(given[i].pop(0)) if given[i] else default for i, default in enumerate(PARAMETERS[known])]
+        if None in values:
+            raise ValueError(f"activations: {known} has no default parameters; give them in activation_alpha and activation_beta")
         found.append((known, *values))
     if any(given):
         raise ValueError(f"activation_alpha and activation_beta hold more numbers than {names} take: {given} are left over")
