@@ -148,7 +148,8 @@ def read(path: str | os.PathLike[str]) -> Any:
     config, arrays = _archive().load_archive(path)
     name = config.get("class_name")
     if name not in _MODELS:
-        import rnnfast.builders  # noqa: F401 - whose classes are known once it is imported
+        import rnnfast.builders
+        import rnnfast.interop.onnx.model  # noqa: F401 - whose classes are known once they are imported
     if name not in _MODELS:
         raise FormatError(f"{os.fspath(path)}: holds {name!r}, not a model. {suggest(str(name), _MODELS)}")
     return _MODELS[name]._from_archive(path, config, arrays)

@@ -14,6 +14,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
     | {"LSTM": {"input_forget": "int"}, "GRU": {"linear_before_reset": "int"}}.get(op, {})
     for op in GATES
 }
+WEIGHTS = (1, 2, 3, 7)  # the places of W, R, B and P
 
 
 class RecurrentNode:
@@ -25,6 +26,8 @@ class RecurrentNode:
     attributes : dict
     constants : dict of int to ndarray
         The inputs that are known, by place.
+    weights : list of int
+        The places of W, R, B and P that the node has.
     outputs : int
         How many of Y, Y_h, Y_c the graph has names for.
     sequence : bool
@@ -40,7 +43,7 @@ class RecurrentNode:
         settings_of(op, 1, attributes)
         self.directions = 2 if attributes.get("direction") == "bidirectional" else 1
         self.lock = Lock()
-        self.layer = self._layer([constants.get(place) for place in (1, 2, 3, 7)]) if all(place in constants for place in weights) else None
+        self.layer = self._layer([constants.get(place) for place in WEIGHTS]) if all(place in constants for place in weights) else None
 
     def _layer(self, arrays: list[np.ndarray | None]) -> OnnxRecurrent:
         w, r = arrays[:2]

@@ -1,0 +1,184 @@
+"""OnnxModel: a graph as a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from rnnfast.errors import FormatError, ShapeError, suggest
+from rnnfast.interop.bounds import BROKEN
+from rnnfast.interop.onnx.parsing import DTYPES
+from rnnfast.interop.onnx.program import Program
+from rnnfast.interop.onnx.stream import OnnxStream
+from rnnfast.models.files import register_model
+
+
+@register_model
+class OnnxModel:
+    """A model from an ONNX graph, made by :func:`rnnfast.from_onnx` or :func:`rnnfast.load`.
+
+    RNN, LSTM and GRU run on the engine, what stands between them in NumPy. It may be called from many Python threads at once.
+
+    Attributes
+    ----------
+    input_names, output_names : list of str
+        In the graph's order.
+    inputs : dict of str to (str, list or None)
+        Type of elements and dimensions of each input: an int, or a name or None where it may vary; None where the graph does not say.
+
+    Examples
+    --------
+    See :func:`rnnfast.from_onnx`.
+    """
+
+    def __init__(self, description: dict[str, Any], arrays: list[np.ndarray], label: str = "OnnxModel") -> None:
+        self._description, self._arrays = description, arrays
+        self._program = Program(description, arrays, label)
+        self.label = label
+        self.inputs: dict[str, tuple[str, list[int | str | None] | None]] = {name: (dtype, dims) for name, dtype, dims in description["inputs"]}
+        self.input_names = list(self.inputs)
+        self.output_names: list[str] = list(description["outputs"])
+        self.proof: tuple[list[np.ndarray], np.ndarray] | None = None
+
+    # -- running ---------------------------------------------------------------------------------------------------------------
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """All outputs by name.
+
+        Parameters
+        ----------
+        feeds : mapping of str to array_like
+            Every input by its name. Floats are converted to the input's float type, integers to its integer type.
+
+        Returns
+        -------
+        dict of str to ndarray
+            New arrays.
+
+        Raises
+        ------
+        ValueError
+            If an input is missing, unknown or of another kind of numbers.
+        ShapeError
+            If a shape does not fit; the text names the input or the node.
+        """
+        return dict(zip(self.output_names, self._program.run(self._feed(feeds)), strict=True))
+
+    def _feed(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
+        for name in feeds:
+            if name not in self.inputs:
+                raise ValueError(f"{self.label}: no input is called {name!r}. {suggest(str(name), self.inputs)}")
+        missing = [name for name in self.inputs if name not in feeds]
+        if missing:
+            raise ValueError(f"{self.label}: input {missing[0]!r} must be given. Inputs: {', '.join(self.inputs)}.")
+        return [self._check(name, feeds[name]) for name in self.inputs]
+
+    def _check(self, name: str, value: Any) -> np.ndarray:
+        """An input as an array of its type and shape."""
+        dtype, dims = self.inputs[name]
+        array = np.asarray(value)
+        if array.dtype != dtype:
+            kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[np.dtype(dtype).kind]
+            if array.dtype.kind not in kinds:
+                raise TypeError(f"{self.label}: input '{name}' must be {dtype}, got {array.dtype}.")
+            array = array.astype(dtype)
+        if dims is not None and (array.ndim != len(dims) or any(isinstance(n, int) and n != m for n, m in zip(dims, array.shape, strict=True))):
+            wanted = ", ".join("?" if n is None else str(n) for n in dims)
+            raise ShapeError(f"{self.label}: input '{name}' must have shape ({wanted}), got {array.shape}.")
+        return array
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The output for an array; with several inputs for a list in the order of `input_names` or a dict. Several outputs come as a list."""
+        if not isinstance(x, Mapping):
+            given = list(x) if isinstance(x, list | tuple) and len(self.inputs) > 1 else [x]
+            if len(given) != len(self.inputs):
+                raise ValueError(f"{self.label}: must be given {len(self.inputs)} inputs ({', '.join(self.inputs)}), got {len(given)}.")
+            x = dict(zip(self.inputs, given, strict=True))
+        found = list(self.run(x).values())
+        return found if len(found) > 1 else found[0]
+
+    def predict(self, x: Any, **_: Any) -> Any:
+        """As :meth:`predict_on_batch`, all rows at once; Keras' other arguments change nothing."""
+        return self.predict_on_batch(x)
+
+    __call__ = predict_on_batch
+
+    def stream(self, states: Mapping[str, str] | None = None) -> OnnxStream:
+        """One live sequence; the graph's state inputs and outputs become its state.
+
+        Parameters
+        ----------
+        states : mapping of str to str, optional
+            For each state input the output with its next value. By default they are found by their names (see `docs/onnx.md`).
+        """
+        return OnnxStream(self, states)
+
+    # -- files -----------------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one ".rnnf" file, atomically. Loading it needs neither onnx nor the ONNX file."""
+        from rnnfast.models.saving import save_archive
+
+        arrays = {f"weights/{i:06d}": a for i, a in enumerate(self._arrays)}
+        xs, expected = self._proof()
+        arrays |= {f"selftest/input{i}": x for i, x in enumerate(xs)}
+        if expected is not None:
+            arrays["selftest/output"] = expected
+        save_archive(path, {"class_name": type(self).__name__, "config": self._description}, arrays)
+
+    def _proof(self) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Inputs and what comes out first: the source's own numbers if there are any. A graph that takes none of those tried has no self-test."""
+        if self.proof is not None:
+            return self.proof
+        for attempt in range(2):
+            xs = self.sample(attempt)
+            try:
+                return xs, self._program.run(xs)[0]
+            except ValueError:
+                continue
+        return [], None
+
+    def sample(self, attempt: int = 0) -> list[np.ndarray]:
+        """Random inputs of sizes that the graph may take: 2, 3, ... for each name of a dimension, or (attempt 1) all 1."""
+        rng, sizes, made = np.random.default_rng(0), dict[str, int](), []
+        for dtype, dims in self.inputs.values():
+            shape = [n if isinstance(n, int) else 1 if attempt or n is None else sizes.setdefault(n, 2 + len(sizes)) for n in dims or ()]
+            random = rng.standard_normal(shape) if np.dtype(dtype).kind == "f" else rng.integers(0, 2, shape)
+            made.append(np.asarray(random).astype(dtype))
+        return made
+
+    @classmethod
+    def _from_archive(cls, path: Any, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+        label = os.fspath(path)
+        try:
+            _check_description(config["config"])
+            weights = [arrays.pop(name) for name in sorted(arrays) if name.startswith("weights/")]
+            model = cls(config["config"], weights, label)
+            tested = [arrays.pop(name) for name in [f"selftest/input{i}" for i in range(len(model.inputs))] if name in arrays]
+            expected = arrays.pop("selftest/output", None)
+            found = None if expected is None else model._program.run(model._feed(dict(zip(model.inputs, tested, strict=True))))[0]
+        except BROKEN as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"{label}: config.json does not describe a model: {error}") from error
+        if arrays:
+            raise FormatError(f"{label}: members without a use: {sorted(arrays)}.")
+        if found is not None and (found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)):
+            raise FormatError(f"{label}: self-test failed: the model does not reproduce the outputs it was saved with.")
+        if found is not None:
+            model.proof = (tested, expected)
+        return model
+
+    def __repr__(self) -> str:
+        return f"<OnnxModel '{self.label}': {', '.join(self.input_names)} -> {', '.join(self.output_names)}>"
+
+
+def _check_description(description: Any) -> None:
+    """What a file that is not ONNX says of the graph must be as `parsing.parse` gives it; nodes are checked when they are bound."""
+    for name, dtype, dims in description["inputs"]:
+        good = dims is None or all(n is None or isinstance(n, str) or (isinstance(n, int) and n >= 0) for n in dims)
+        if not isinstance(name, str) or dtype not in DTYPES.values() or not good:
+            raise ValueError(f"input {name!r}: {dtype!r} of shape {dims!r}")
