@@ -116,6 +116,10 @@ class OnnxModel:
         """
         return OnnxStream(self, states)
 
+    def carried(self) -> dict[int, int]:
+        """Places of state inputs and outputs, as the recurrent nodes say."""
+        return self._program.carried()
+
     # -- files -----------------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:

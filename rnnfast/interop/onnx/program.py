@@ -19,6 +19,7 @@ OPSETS = (7, 26)
 FOLDING = 48 << 20  # bytes that computing constants may read and write, beside four times what the file stores
 NOTHING = 0  # the slot of inputs that are left out
 _CONSTANT = {"value": ("array", None), "value_float": ("float", None), "value_int": ("int", None), "value_floats": ("floats", None), "value_ints": ("ints", None)}
+MOVES = ("Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # numbers, and change none
 SUPPORTED = sorted([*OPERATORS, *ATTRIBUTES, "Constant", "If"])
 
 
@@ -193,6 +194,30 @@ class Program:
                     self._uses(value["graph"])
         for name in graph["outputs"]:
             self.unused.pop(name, None)
+
+    # -- states ----------------------------------------------------------------------------------------------------------------
+
+    def carried(self) -> dict[int, int]:
+        """Inputs that are initial states of recurrent nodes, each with the output that the same nodes' final states make (places in the graph's lists).
+
+        What only moves numbers may stand between: slices, concatenations, transpositions.
+        """
+        came: dict[int, set[int]] = {slot: {place} for place, slot in enumerate(self.inputs)}  # which inputs a value is made of
+        starts: dict[int, set[Any]] = {}
+        ends: dict[int, set[Any]] = {}  # of which final states a value is made
+        for number, step in enumerate(self.steps):
+            if isinstance(step.function, RecurrentNode):
+                for which, slot in enumerate(step.inputs[5:7]):
+                    for place in came.get(slot, ()):
+                        starts.setdefault(place, set()).add((number, which))
+                ends |= {slot: {(number, which)} for which, slot in enumerate(step.outputs[1:]) if slot != NOTHING}
+            elif step.member.rpartition("(")[2][:-1] in MOVES:
+                for known in (came, ends):
+                    found = set().union(*(known.get(slot, set()) for slot in step.inputs))
+                    known.update({slot: found for slot in step.outputs if found})  # type: ignore[arg-type]
+        outputs = [ends.get(slot) for slot in self.outputs]
+        once = {place: own for place, own in starts.items() if list(starts.values()).count(own) == 1 and outputs.count(own) == 1}
+        return {place: outputs.index(own) for place, own in once.items()}
 
     # -- running ---------------------------------------------------------------------------------------------------------------
 

@@ -24,8 +24,18 @@ def stem(name: str) -> str:
     return "_".join({"hn": "h", "cn": "c"}.get(word, word) for word in kept)
 
 
-def pair_states(inputs: Mapping[str, Any], outputs: list[str]) -> dict[str, str]:
-    """State inputs and the outputs with their next values: those whose stems are equal, each one once."""
+def pair_states(model: OnnxModel) -> dict[str, str]:
+    """State inputs and the outputs with their next values.
+
+    First those that start and end the same recurrent nodes, then those whose names have equal stems, each one once.
+    """
+    pairs = {model.input_names[i]: model.output_names[o] for i, o in model.carried().items()}
+    inputs = [name for name in model.input_names if name not in pairs]
+    outputs = [name for name in model.output_names if name not in pairs.values()]
+    return pairs | _by_name(inputs, outputs)
+
+
+def _by_name(inputs: list[str], outputs: list[str]) -> dict[str, str]:
     by_stem: dict[str, list[str]] = {}
     for name in outputs:
         by_stem.setdefault(stem(name), []).append(name)
@@ -49,7 +59,7 @@ class OnnxStream:
 
     def __init__(self, model: OnnxModel, states: Mapping[str, str] | None = None) -> None:
         self._model, self._label = model, model.label
-        self.states = pair_states(model.inputs, model.output_names) if states is None else dict(states)
+        self.states = pair_states(model) if states is None else dict(states)
         for name, output in self.states.items():
             for what, one, known in (("input", name, model.input_names), ("output", output, model.output_names)):
                 if one not in known:
