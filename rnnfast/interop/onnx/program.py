@@ -12,7 +12,7 @@ import numpy as np
 from rnnfast.errors import FormatError, ShapeError, suggest
 from rnnfast.interop.bounds import BROKEN, refuse
 from rnnfast.interop.onnx.operators import OPERATORS, Operator, limited_to
-from rnnfast.interop.onnx.operators.table import allowance, check_attribute
+from rnnfast.interop.onnx.operators.table import allowance, check_attribute, integers
 from rnnfast.interop.onnx.recurrent import ATTRIBUTES, WEIGHTS, RecurrentNode
 
 OPSETS = (7, 26)
@@ -143,7 +143,16 @@ class Program:
             self._afford(results)
             self._give(node, names, results)
         else:
-            self._later(function, inputs, node, names, member)
+            ready = [self._listed(slot) if place in operator.vectors else slot for place, slot in enumerate(inputs)]
+            self._later(function, ready, node, names, member)
+
+    def _listed(self, slot: int) -> int:
+        """A constant vector as a list, in a slot of its own."""
+        value = self.values[slot]
+        if not isinstance(value, np.ndarray):
+            return slot
+        self.values.append(integers(value))
+        return len(self.values) - 1
 
     def _afford(self, arrays: list[Any]) -> bool:
         """Whether there is still work left for computing constants; what is read or written counts."""
@@ -247,6 +256,8 @@ class Program:
 
     def _own(self, value: Any, slot: int, given: list[np.ndarray]) -> np.ndarray:
         """A result that shares no memory with inputs and constants."""
+        if not isinstance(value, np.ndarray | np.generic):
+            raise FormatError(f"{self.label}: outputs: must be tensors, not sequences.")
         array = np.asarray(value)
         borrowed = array.base is not None or slot in self.known or any(array is one for one in given)
         return array.copy() if borrowed else array

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from rnnfast import _engine
 from rnnfast.interop.onnx.layer import GATES, OnnxRecurrent, settings_of
+from rnnfast.layers.runner import PLANS_KEPT
 
 ATTRIBUTES: dict[str, dict[str, str]] = {
     op: {"activation_alpha": "floats", "activation_beta": "floats", "activations": "strings", "clip": "float", "direction": "str", "hidden_size": "int", "layout": "int"}
@@ -15,6 +16,30 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
     for op in GATES
 }
 WEIGHTS = (1, 2, 3, 7)  # the places of W, R, B and P
+
+
+SMALL = 1 << 14  # numbers that are rather copied
+
+
+class _Kept:
+    """A plan for one shape whose inputs and outputs are its own arrays."""
+
+    def __init__(self, layer: OnnxRecurrent, x: np.ndarray, states: list[np.ndarray]) -> None:
+        runner = layer.runner()
+        self.x, self.states = x.copy(), [np.ascontiguousarray(state) for state in states]
+        self.bound = runner.start([self.x], [None], False, False, len(states))
+        self.bound.outputs = [(self.bound.builder.output(t, f"output {i}"), t) for i, (_, t) in enumerate(self.bound.outputs)]
+        self.bound.program = self.bound.builder.plan.compile()
+        self.results = [np.empty(t.shape, layer.dtype) for _, t in self.bound.outputs]
+        runner.execute(self.bound, [self.x], [None], [None], self.states, self.results)
+
+    def run(self, x: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
+        with self.bound.program.lock:
+            self.x[...] = x
+            for own, state in zip(self.states, states, strict=True):
+                own[...] = state
+            self.bound.program.run()
+            return [one.copy() for one in self.results]
 
 
 class RecurrentNode:
@@ -42,7 +67,7 @@ class RecurrentNode:
             raise ValueError(f"layout must be 0 or 1, got {self.layout}")
         settings_of(op, 1, attributes)
         self.directions = 2 if attributes.get("direction") == "bidirectional" else 1
-        self.lock = Lock()
+        self.kept: dict[tuple[Any, ...], _Kept] = {}
         self.layer = self._layer([constants.get(place) for place in WEIGHTS]) if all(place in constants for place in weights) else None
 
     def _layer(self, arrays: list[np.ndarray | None]) -> OnnxRecurrent:
@@ -71,13 +96,27 @@ class RecurrentNode:
         batch, time = batch_first.shape[:2]
         states = self._initial(layer, batch, [h, c] if self.op == "LSTM" else [h])
         counts = None if lengths is None else self._counts(lengths, batch, time)
-        found = layer.runner().predict(batch_first, lengths=counts, initial_state=states)
+        if counts is None and layer is self.layer and batch * time * layer.widest <= SMALL:
+            found = self._small(layer, batch_first, states)
+        else:
+            found = layer.runner().predict(batch_first, lengths=counts, initial_state=states)
         found = found if isinstance(found, list) else [found]
         finals = found[1:] if self.sequence else found
         if counts is not None and not counts.all():
             for state in finals:
                 state[counts == 0] = 0  # as onnxruntime: a sequence without steps gives zeros, whatever it starts from
         return self._results(found[0] if self.sequence else None, finals, batch, time)
+
+    def _small(self, layer: OnnxRecurrent, x: np.ndarray, states: list[np.ndarray] | None) -> list[np.ndarray]:
+        """A short run between arrays that stay where they are: copying a few numbers takes less time than telling the program where they lie."""
+        batch, time = x.shape[:2]
+        key = (batch, time, states is None, _engine.get_num_threads())
+        kept = self.kept.get(key)
+        if kept is None:
+            if len(self.kept) >= PLANS_KEPT:
+                self.kept.pop(next(iter(self.kept)), None)
+            kept = self.kept[key] = _Kept(layer, x, [] if states is None else states)
+        return kept.run(x, states or [])
 
     def _initial(self, layer: OnnxRecurrent, batch: int, given: list[Any]) -> list[np.ndarray] | None:
         """Initial states in the layer's order, [B, H] each; those that are not given are zeros."""

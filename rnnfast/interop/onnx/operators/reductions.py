@@ -29,7 +29,7 @@ _REDUCTIONS = {
     "ReduceL2": lambda x, **how: np.sqrt(np.sum(x * x, **how)), "ReduceSumSquare": lambda x, **how: np.sum(x * x, **how),
 }  # fmt: skip
 for _name, _function in _REDUCTIONS.items():
-    operator(_name, moved={"axes": 1})(_reduction(_function))
+    operator(_name, moved={"axes": 1}, vectors=(1,))(_reduction(_function))
 
 
 def _place(function: Any) -> Any:

@@ -16,7 +16,7 @@ def transpose(x: Array, *, perm: ints | None = None) -> Array:
     return x.transpose(perm)
 
 
-@operator("Reshape")
+@operator("Reshape", vectors=(1,))
 def reshape(x: Array, shape: Array, *, allowzero: int = 0) -> Array:
     sizes = integers(shape)
     if not allowzero:
@@ -34,12 +34,12 @@ def flatten(x: Array, *, axis: int = 1) -> Array:
     return x.reshape(int(np.prod(x.shape[:axis], dtype=object)), int(np.prod(x.shape[axis:], dtype=object)))
 
 
-@operator("Squeeze", moved={"axes": 1})
+@operator("Squeeze", moved={"axes": 1}, vectors=(1,))
 def squeeze(x: Array, axes: Array | None = None) -> Array:
     return x.squeeze() if axes is None else x.squeeze(tuple(integers(axes)))
 
 
-@operator("Unsqueeze", moved={"axes": 1})
+@operator("Unsqueeze", moved={"axes": 1}, vectors=(1,))
 def unsqueeze(x: Array, axes: Array) -> Array:
     places = integers(axes)
     if x.ndim + len(places) > 32:
@@ -55,7 +55,7 @@ def concat(*arrays: Array, axis: int) -> Array:
     return np.concatenate(arrays, axis)
 
 
-@operator("Slice", moved={"starts": 1, "ends": 2, "axes": 3})
+@operator("Slice", moved={"starts": 1, "ends": 2, "axes": 3}, vectors=(1, 2, 3, 4))
 def slice_of(x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
     first, last = integers(starts), integers(ends)
     places = list(range(len(first))) if axes is None else integers(axes)
@@ -66,7 +66,7 @@ def slice_of(x: Array, starts: Array, ends: Array, axes: Array | None = None, st
     return x[tuple(index)]
 
 
-@operator("Split", outputs=None, moved={"split": 1})
+@operator("Split", outputs=None, moved={"split": 1}, vectors=(1,))
 def split(x: Array, parts: Array | None = None, *, axis: int = 0, num_outputs: int | None = None, outputs: int) -> Any:
     count = x.shape[axis]
     if parts is not None:
@@ -102,7 +102,7 @@ def size_of(x: Array) -> Array:
     return np.array(x.size, np.int64)
 
 
-@operator("ConstantOfShape")
+@operator("ConstantOfShape", vectors=(0,))
 def constant_of_shape(shape: Array, *, value: array | None = None) -> Array:  # type: ignore[name-defined]  # noqa: F821
     one = np.zeros(1, np.float32) if value is None else value
     if one.size != 1:
@@ -110,13 +110,13 @@ def constant_of_shape(shape: Array, *, value: array | None = None) -> Array:  # 
     return np.full(bounded(integers(shape), one.itemsize), one.reshape(()), one.dtype)
 
 
-@operator("Expand")
+@operator("Expand", vectors=(1,))
 def expand(x: Array, shape: Array) -> Array:
     wanted = bounded(integers(shape), x.itemsize)
     return np.broadcast_to(x, bounded(np.broadcast_shapes(x.shape, wanted), x.itemsize)).copy()
 
 
-@operator("Tile")
+@operator("Tile", vectors=(1,))
 def tile(x: Array, repeats: Array) -> Array:
     times = integers(repeats)
     if len(times) != x.ndim:
@@ -135,7 +135,7 @@ def range_of(start: Array, limit: Array, delta: Array) -> Array:
     return (start.reshape(()) + np.arange(count).astype(start.dtype) * delta.reshape(())).astype(start.dtype, copy=False)  # type: ignore[no-any-return]
 
 
-@operator("Pad", moved={"pads": 1, "value": 2})
+@operator("Pad", moved={"pads": 1, "value": 2}, vectors=(1, 3))
 def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, *, mode: str = "constant") -> Array:
     sizes, places = integers(pads), list(range(x.ndim)) if axes is None else [axis % x.ndim for axis in integers(axes)]
     if len(sizes) != 2 * len(places) or len(set(places)) < len(places):
@@ -151,3 +151,25 @@ def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = 
     if mode not in ("reflect", "edge", "wrap"):
         raise ValueError(f"mode must be 'constant', 'reflect', 'edge' or 'wrap', got {mode!r}")
     return np.pad(kept, more, mode)  # type: ignore[call-overload,no-any-return]
+
+
+@operator("SplitToSequence", folds=False)
+def split_to_sequence(x: Array, parts: Array | None = None, *, axis: int = 0, keepdims: int = 1) -> list[Array]:
+    """As a step of a graph that was unrolled over time; only SequenceAt takes the list."""
+    if parts is None:
+        whole = np.split(x, x.shape[axis], axis) if x.shape[axis] else []
+        return whole if keepdims else [one.squeeze(axis) for one in whole]
+    sizes = integers(parts)
+    if parts.ndim == 0:
+        count = max(1, sizes[0])
+        sizes = [min(count, x.shape[axis] - i) for i in range(0, x.shape[axis], count)]
+    if sum(sizes) != x.shape[axis] or min(sizes, default=0) < 0:
+        raise ValueError(f"parts of {sizes} do not make the {x.shape[axis]} of axis {axis}")
+    return np.split(x, np.cumsum(sizes)[:-1], axis)
+
+
+@operator("SequenceAt", folds=False)
+def sequence_at(sequence: list[Array], position: Array) -> Array:
+    if not isinstance(sequence, list):
+        raise ValueError("must be given a sequence")
+    return sequence[int(position.reshape(()))]

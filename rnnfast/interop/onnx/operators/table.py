@@ -48,6 +48,8 @@ class Operator:
         Which of "opset" and "outputs" the function wants to know.
     moved : dict of str to int
         Attributes of old versions that became inputs: the place.
+    vectors : tuple of int
+        Places of inputs that are read as lists of numbers; constants there are made lists once.
     """
 
     function: Callable[..., Any]
@@ -57,6 +59,7 @@ class Operator:
     folds: bool
     asks: set[str]
     moved: dict[str, int]
+    vectors: tuple[int, ...]
 
     def bind(self, attributes: dict[str, Any], opset: int, outputs: int) -> Callable[..., Any]:
         """The function with a node's attributes, which are checked."""
@@ -82,7 +85,7 @@ def check_attribute(name: str, value: Any, known: dict[str, tuple[str, Any]]) ->
 OPERATORS: dict[str, Operator] = {}
 
 
-def operator(*names: str, outputs: int | None = 1, folds: bool = True, moved: dict[str, int] | None = None) -> Callable[[Any], Any]:
+def operator(*names: str, outputs: int | None = 1, folds: bool = True, moved: dict[str, int] | None = None, vectors: tuple[int, ...] = ()) -> Callable[[Any], Any]:
     """Put a function into the table. Attributes are keyword-only; `opset` and `outputs` among them are what it wants to know of the node."""
 
     def put(function: Any) -> Any:
@@ -94,7 +97,7 @@ def operator(*names: str, outputs: int | None = 1, folds: bool = True, moved: di
         asks = {name for name in ("opset", "outputs") if name in keywords}
         attributes = {name: value for name, value in keywords.items() if name not in asks}
         for name in names:
-            OPERATORS[name] = Operator(function, (least, None if any_number else len(places)), outputs, attributes, folds, asks, moved or {})
+            OPERATORS[name] = Operator(function, (least, None if any_number else len(places)), outputs, attributes, folds, asks, moved or {}, vectors)
         return function
 
     return put
@@ -130,8 +133,10 @@ def broadcast(*arrays: np.ndarray) -> None:
         bounded(np.broadcast_shapes(*(a.shape for a in arrays)), arrays[-1].itemsize)
 
 
-def integers(array: np.ndarray) -> list[int]:
+def integers(array: np.ndarray | list[int]) -> list[int]:
     """A vector (or number) of whole numbers as Python's."""
+    if isinstance(array, list):
+        return array
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 1 << 16:
         raise ValueError(f"must be a vector of integers, got {array.dtype} of shape {array.shape}")
-    return [int(n) for n in array.reshape(-1)]
+    return [int(n) for n in array.reshape(-1).tolist()]
