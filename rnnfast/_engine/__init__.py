@@ -6,8 +6,8 @@ from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
-from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows
 from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
+from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import PairOp, Program, get_num_threads, set_num_threads
 from rnnfast._engine.python import PythonOp
@@ -24,8 +24,8 @@ __all__ = [
     "Buffer",
     "CTCOp",
     "Channel",
-    "LiveStream",
     "GeneralLayer",
+    "LiveStream",
     "PackOp",
     "PairOp",
     "PoolPlan",
