@@ -9,7 +9,7 @@ from typing import Any
 from rnnfast.errors import FormatError
 from rnnfast.interop.recognition import recognize
 
-__all__ = ["convert", "from_keras", "from_onnx", "from_torch", "load", "read_weights"]
+__all__ = ["convert", "from_keras", "from_onnx", "from_torch", "load", "read_weights", "to_onnx"]
 
 # kind: the module that reads it; each has `read(path)`, and `read_weights(path, model)` where files of weights alone exist
 _READERS = {
@@ -20,7 +20,7 @@ _READERS = {
 # how a file's name ends: the module that writes it; each has `write(model, path)`
 _WRITERS = {
     ".weights.h5": "keras_files", ".onnx": "onnx", ".json": "rtneural", ".safetensors": "torch_files", ".pt": "torch_files", ".pth": "torch_files",
-    ".npz": "torch_files",
+    ".npz": "torch_files", ".nam": "nam",
 }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
     source : str or path-like
         Anything that :func:`load` reads.
     target : str or path-like
-        The format follows from how the name ends: ".rnnf", ".weights.h5" (Keras), ".onnx", ".json" (RTNeural), ".safetensors", ".pt", ".npz".
+        The format follows from how the name ends: ".rnnf", ".weights.h5" (Keras), ".onnx", ".json" (RTNeural), ".safetensors", ".pt", ".npz", ".nam".
 
     Raises
     ------
@@ -117,3 +117,8 @@ def from_torch(module: Any) -> Any:
 def from_onnx(path: Any) -> Any:
     """The model of an ONNX file or its bytes; see :func:`rnnfast.interop.onnx.from_onnx`."""
     return _module("onnx").from_onnx(path)
+
+
+def to_onnx(model: Any, path: str | os.PathLike[str], opset: int = 17, *, states: bool = False, lengths: bool = False) -> None:
+    """Write a model as ONNX; see :func:`rnnfast.interop.onnx.writer.write`."""
+    _module("onnx.writer").write(model, path, opset, states=states, lengths=lengths)

@@ -32,6 +32,7 @@ class Saved:
     """Mixin of models that are written to files and come back."""
 
     proof: tuple[list[np.ndarray], list[np.ndarray]] | None = None  # of a converted model: inputs and the source's own outputs
+    origin: dict[str, Any] | None = None  # what a converted model's file says of it beside layers and weights, as JSON holds it
     _saved_slots: list[np.ndarray] = []  # noqa: RUF012 - the optimizer's state from a file, until the first step takes it; never altered in place
 
     def save(self: Any, path: str | os.PathLike[str]) -> None:
@@ -48,6 +49,8 @@ class Saved:
             arrays |= dict(zip(_test_names(what, len(values)), values, strict=True))
         config: dict[str, Any] = {"class_name": type(self).__name__, "config": self.get_config(), "seeds": [list(s.get_state()) for s in self._seeds()]}
         config["shuffle"] = self.get_random_state()
+        if self.origin:
+            config["origin"] = self.origin
         if self.compiled:
             config["compile"] = self.get_compile_config()
             config["iterations"] = self.optimizer.iterations
@@ -110,6 +113,7 @@ class Saved:
             for seeds, state in zip(model._seeds(), config["seeds"], strict=True):
                 seeds.set_state(tuple(state))
             model.set_random_state(tuple(config["shuffle"]) if config.get("shuffle") else None)
+            model.origin = config.get("origin")
             if config.get("compile"):
                 model.compile_from_config(config["compile"])
                 model.optimizer.iterations = int(config["iterations"])

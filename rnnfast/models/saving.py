@@ -77,7 +77,7 @@ def save_archive(path: str | os.PathLike[str], config: Mapping[str, Any], arrays
         digest.update(_bytes_of(array))
         members[name] = {"size": len(header) + array.nbytes, "sha256": digest.hexdigest()}
     manifest = json.dumps({"format": "rnnfast", "version": VERSION, "members": members}, sort_keys=True).encode()
-    with _replacing(path) as file:
+    with replacing(path) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             _write_member(archive, "manifest.json", manifest)
             _write_member(archive, "config.json", text)
@@ -170,7 +170,7 @@ def _write_member(archive: zipfile.ZipFile, name: str, *parts: bytes | memoryvie
 
 
 @contextlib.contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
+def replacing(path: str) -> Iterator[IO[bytes]]:
     """Yield a new file that takes the name `path` when the block ends well, and vanishes when it does not."""
     folder, base = os.path.split(os.path.abspath(path))
     draft = os.path.join(folder, f".{base}.{os.urandom(6).hex()}.tmp")
