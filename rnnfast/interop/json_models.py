@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnfast import config
 from rnnfast.interop.bounds import refuse
-from rnnfast.layers import LSTM, Layer
+from rnnfast.layers import Layer
 from rnnfast.layers.recurrent import Recurrent
 from rnnfast.models.saving import replacing
 
@@ -28,9 +28,9 @@ def array(path: Path, member: str, value: Any) -> np.ndarray:
         if any(not isinstance(one, list) or len(one) != n for one in level):
             refuse(path, member, "must be lists of one length")
         level = [x for one in level for x in one]
-    wrong = next((one for one in level if type(one) not in (int, float)), None)
-    if wrong is not None or not level:
-        refuse(path, member, f"must be numbers, got {type(wrong).__name__ if level else 'an empty list'}")
+    wrong = {type(one).__name__ for one in level} - {"int", "float"}
+    if wrong or not level:
+        refuse(path, member, f"must be numbers, got {', '.join(sorted(wrong)) or 'an empty list'}")
     try:
         with np.errstate(over="ignore"):
             found = np.array(level, np.float64).reshape(shape).astype(config.floatx())
@@ -46,6 +46,15 @@ def size(path: Path, member: str, value: Any) -> int:
     if type(value) is not int or not 0 < value < 1 << 31:
         refuse(path, member, f"must be a positive integer, got {str(value)[:40]}")
     return value
+
+
+def origin(path: Path, members: dict[str, Any]) -> dict[str, Any] | None:
+    """What a file says of its model beside layers and weights; None if that is nothing."""
+    try:
+        json.dumps(members, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        refuse(path, ", ".join(members)[:80], f"cannot be kept ({error})")
+    return members or None
 
 
 def chain(path: Path, model: Any) -> list[Layer]:
@@ -75,11 +84,6 @@ def gate_weights(path: Path, layer: Recurrent) -> list[np.ndarray]:
 def initial_states(layer: Recurrent) -> list[np.ndarray]:
     """The states that a sequence starts from, each (H,)."""
     return [state[0] for state in layer.initial_values(1)]
-
-
-def is_plain_lstm(layer: Layer) -> bool:
-    """Whether it is an LSTM, not one of the layers that are made of it."""
-    return type(layer) is LSTM
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

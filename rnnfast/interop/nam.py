@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str]) -> Sequential:
     with as_format_error(path, "weights"), given_weights(weights):
         recurrent = [LSTM(units, return_sequences=True, trained_initial_state=True) for _ in range(count)]
         model = Sequential([Input((None, inputs)), *recurrent, Dense(outputs)])
-    model.origin = {name: found[name] for name in _ORIGIN if name in found}
+    model.origin = json_models.origin(path, {name: found[name] for name in _ORIGIN if name in found})
     return model
 
 
@@ -117,7 +117,7 @@ def write(model: Any, path: str | os.PathLike[str]) -> None:
         If the model is anything else, or its LSTM layers have activations of their own.
     """
     *recurrent, head = json_models.chain(path, model)
-    if not recurrent or not all(json_models.is_plain_lstm(layer) for layer in recurrent) or type(head) is not Dense or head.activation != "linear":
+    if not recurrent or not all(type(layer) is LSTM for layer in recurrent) or type(head) is not Dense or head.activation != "linear":
         kinds = ", ".join(type(layer).__name__ for layer in [*recurrent, head])
         refuse(path, f"model '{model.name}'", f"must be LSTM layers and a linear Dense layer for this format, got {kinds}")
     units, inputs = recurrent[0].units, recurrent[0].input_shape[-1]  # type: ignore[attr-defined,index]

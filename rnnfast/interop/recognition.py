@@ -12,6 +12,8 @@ from rnnfast.interop.bounds import MAX_TEXT, refuse
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLD_TORCH = re.compile(rb"\x80[\x02-\x05]")
+MAX_OBJECTS = 112 << 20
+_COSTS = {b"{": 200, b"[": 100, b",": 52, b":": 120, b'"': 30}  # bytes of Python's objects, at most, that come with one of these signs
 KNOWN = ".rnnf, .keras, Keras .h5, ONNX, RTNeural JSON, .nam, .safetensors, PyTorch .pt, .npz"
 
 
@@ -76,7 +78,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, object]:
 
 
 def parse_json(path: str, member: str, text: bytes) -> dict[str, object]:
-    """The object that `text` holds; names that occur twice, NaN as a size and endless nesting are refused."""
+    """The object that `text` holds; names that occur twice, endless nesting, and more than fits `MAX_OBJECTS` bytes of memory are refused."""
+    cost = len(text) * (2 if text.isascii() else 6) + sum(size * text.count(sign) for sign, size in _COSTS.items())
+    if cost > MAX_OBJECTS:
+        refuse(path, member, f"its values would take up to {cost} bytes of memory, more than the {MAX_OBJECTS} allowed")
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)

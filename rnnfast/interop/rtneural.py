@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast.errors import FormatError, suggest
+from rnnfast.errors import suggest
 from rnnfast.interop import json_models
 from rnnfast.interop.bounds import as_format_error, refuse
 from rnnfast.interop.recognition import read_json
@@ -50,20 +50,11 @@ def read(path: str | os.PathLike[str]) -> Any:
     Source: RTNeural/model_loader.h, RTNeural/torch_helpers.h.
     """
     found = read_json(path)
-    return _read_layers(path, found) if "layers" in found else _read_state_dict(path, found)
+    if "layers" in found:
+        return _read_layers(path, found)
+    from rnnfast.interop.state_dicts import from_state_dict
 
-
-def _read_state_dict(path: Any, found: dict[str, Any]) -> Any:
-    from rnnfast.interop.torch import from_torch
-
-    arrays = {name: json_models.array(path, str(name)[:80], value) for name, value in found.items()}
-    try:
-        with as_format_error(path, "state dict"):
-            return from_torch(arrays)
-    except FormatError as error:
-        if os.fspath(path) in str(error):
-            raise
-        raise FormatError(f"{os.fspath(path)}: {error}") from error
+    return from_state_dict({name: json_models.array(path, name[:80], value) for name, value in found.items()}, os.fspath(path))
 
 
 def _read_layers(path: Any, found: dict[str, Any]) -> Sequential:
@@ -85,7 +76,7 @@ def _read_layers(path: Any, found: dict[str, Any]) -> Sequential:
         model = Sequential([inlet, *made])
     if left:
         refuse(path, "layers", f"{len(left)} weights are left over")
-    model.origin = {name: value for name, value in found.items() if name not in ("in_shape", "layers")} or None
+    model.origin = json_models.origin(path, {name: value for name, value in found.items() if name not in ("in_shape", "layers")})
     return model
 
 
@@ -161,6 +152,8 @@ def _batchnorm(path: Any, where: str, entry: dict[str, Any], shape: list[Any], a
 
 
 def _activation(path: Any, where: str, entry: dict[str, Any], shape: list[Any], activation: Any) -> list[Layer]:
+    if activation is None:
+        refuse(path, f"{where}.activation", "is empty: the exporter did not know it, and RTNeural skips the layer; remove it before the export")
     return [Activation(activation)]
 
 
