@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rnnfast
-from rnnfast import FormatError, Input, Sequential, interop, layers
+from rnnfast import FormatError, Input, Sequential, layers
 from rnnfast.interop import rtneural
 from tests.conftest import max_rel_error
 from tests.interop.hostile import check_calm, check_refused, mutations
