@@ -94,7 +94,7 @@ def mutations(content: bytes, count: int, seed: int) -> Iterator[bytes]:
             elif kind == 2:
                 data[place : place + size] = extremes[rng.integers(len(extremes))][:size]
             elif kind == 3:
-                del data[place : place + int(rng.integers(1, 1 + len(data) // 2))]
+                del data[place : place + int(rng.integers(1, 2 + len(data) // 2))]
             elif kind == 4:
                 data[place:place] = data[place : place + 64]
             else:
