@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="train, score, save, reload and stream a forecaster on real data")
     commands.add_parser("info", help="version, CPU, instruction set, threads, caches")
-    converting = commands.add_parser("convert", help="turn a model file of one format into another", description="Formats to write, by ending: .rnnf, .weights.h5, .onnx, .json (RTNeural), .safetensors, .pt, .npz.")
+    converting = commands.add_parser("convert", help="turn a model file of one format into another", description="Formats to write, by ending: .rnnf, .weights.h5, .onnx, .json (RTNeural), .safetensors, .pt, .npz, .nam.")
     converting.add_argument("source", help="a file of any format that rnnfast.load reads")
     converting.add_argument("target", help="the file to write; its ending says the format")
     commands.add_parser("bench", help="compare with installed libraries; options as python -m rnnfast.benchmark --help", add_help=False)

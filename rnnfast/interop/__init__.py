@@ -100,8 +100,12 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
     model = load(source)
     if ending == ".rnnf":
         model.save(target)
-    else:
-        _module(_WRITERS[ending]).write(model, target)
+        return
+    from rnnfast import Model, Sequential
+
+    if type(model) not in (Model, Sequential):
+        raise FormatError(f"{name}: the {type(model).__name__} in {os.fspath(source)} is not a graph of layers alone, so that only '.rnnf' holds it.")
+    _module(_WRITERS[ending]).write(model, target)
 
 
 def from_keras(model: Any) -> Any:

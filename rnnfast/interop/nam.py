@@ -1,7 +1,7 @@
 """NAM: `.nam` files of Neural Amp Modeler with the architecture "LSTM".
 
 Such a file is JSON with one flat list of weights: for each layer a matrix [4 H, I + H] row by row (gates i, f, g, o; the columns of the input, then of the state), a bias (4 H), and the
-states h and c that it starts from; then the head's matrix [outputs, H] and bias. Its model is LSTM layers with trained initial states and a Dense layer.
+states h and c that it starts from; then the head's matrix [outputs, H] and bias. Its model is LSTM layers, with trained initial states where they are not zero, and a Dense layer.
 """
 
 from __future__ import annotations
@@ -46,15 +46,26 @@ def read(path: str | os.PathLike[str]) -> Sequential:
     The file's own states are where the model starts. Plug-ins also feed silence for half a second before they play; `stream().process(zeros)` does the same.
 
     Source: NeuralAmpModelerCore, NAM/lstm.cpp.
+
+    Examples
+    --------
+    >>> import tempfile, rnnfast
+    >>> from rnnfast import layers
+    >>> model = Sequential([Input((None, 1)), layers.LSTM(4, return_sequences=True), layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(model, f"{folder}/amp.nam")
+    ...     again = rnnfast.load(f"{folder}/amp.nam")
+    >>> again.predict_on_batch(np.zeros((1, 480, 1), np.float32)).shape
+    (1, 480, 1)
     """
     found = read_json(path)
     if found.get("architecture") != "LSTM":
         refuse(path, "architecture", f"must be 'LSTM', the recurrent one, got {str(found.get('architecture'))[:40]!r}")
     _check_version(path, found.get("version"))
     inputs, units, count, outputs = _sizes(path, found.get("config"))
-    weights = _cut(path, found.get("weights"), inputs, units, count, outputs)
-    with as_format_error(path, "weights"), given_weights(weights):
-        recurrent = [LSTM(units, return_sequences=True, trained_initial_state=True) for _ in range(count)]
+    *cells, head = _cut(path, found.get("weights"), inputs, units, count, outputs)
+    with as_format_error(path, "weights"), given_weights([w for each in (*cells, head) for w in each]):
+        recurrent = [LSTM(units, return_sequences=True, trained_initial_state=len(each) == 5) for each in cells]
         model = Sequential([Input((None, inputs)), *recurrent, Dense(outputs)])
     model.origin = json_models.origin(path, {name: found[name] for name in _ORIGIN if name in found})
     return model
@@ -80,8 +91,8 @@ def _sizes(path: Any, config: Any) -> tuple[int, int, int, int]:
     return inputs, units, count, json_models.size(path, "config.out_channels", config.get("out_channels", 1))
 
 
-def _cut(path: Any, values: Any, inputs: int, units: int, count: int, outputs: int) -> list[np.ndarray]:
-    """The flat list as the weights of the layers, one after the other."""
+def _cut(path: Any, values: Any, inputs: int, units: int, count: int, outputs: int) -> list[list[np.ndarray]]:
+    """The flat list as the weights of each layer; initial states of zeros are left out."""
     expected = 4 * units * (inputs + units + (count - 1) * 2 * units) + count * 6 * units + outputs * (units + 1)
     if not isinstance(values, list) or len(values) != expected:
         got = f"{len(values)}" if isinstance(values, list) else type(values).__name__
@@ -89,7 +100,7 @@ def _cut(path: Any, values: Any, inputs: int, units: int, count: int, outputs: i
     flat = json_models.array(path, "weights", values)
     if flat.ndim != 1:
         refuse(path, "weights", f"must be a flat list, got lists of shape {flat.shape}")
-    place, made = 0, []
+    place, made = 0, list[list[np.ndarray]]()
 
     def take(*shape: int) -> np.ndarray:
         nonlocal place
@@ -99,8 +110,9 @@ def _cut(path: Any, values: Any, inputs: int, units: int, count: int, outputs: i
     for layer in range(count):
         width = units if layer else inputs
         both = take(4 * units, width + units).T
-        made += [both[:width], both[width:], take(4 * units), take(1, units), take(1, units)]
-    return [*made, take(outputs, units).T, take(outputs)]
+        bias, states = take(4 * units), [take(1, units), take(1, units)]
+        made.append([both[:width], both[width:], bias, *(states if any(state.any() for state in states) else [])])
+    return [*made, [take(outputs, units).T, take(outputs)]]
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:

@@ -48,6 +48,17 @@ def read(path: str | os.PathLike[str]) -> Any:
     Notes
     -----
     Source: RTNeural/model_loader.h, RTNeural/torch_helpers.h.
+
+    Examples
+    --------
+    >>> import tempfile, rnnfast
+    >>> from rnnfast import layers
+    >>> model = Sequential([Input((None, 1)), layers.GRU(4, return_sequences=True), layers.Dense(1)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(model, f"{folder}/m.json")
+    ...     stream = rnnfast.load(f"{folder}/m.json").stream()
+    >>> stream.step(np.ones(1, np.float32)).shape
+    (1,)
     """
     found = read_json(path)
     if "layers" in found:
