@@ -96,7 +96,7 @@ def trained(folder):
 
 
 def forecaster(folder):
-    made = rnnfast.builders.Forecaster(window=4, horizon=1)
+    made = rnnfast.builders.forecaster(horizon=2, lags=4, units=3)
     made.fit(np.sin(np.arange(60.0)), epochs=1, verbose=0)
     made.save(folder / "in.rnnf")
     return folder / "in.rnnf"
