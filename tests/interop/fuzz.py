@@ -161,6 +161,7 @@ def fuzz(name: str, seconds: float, seed: int) -> int:
         path = Path(folder) / "damaged"
         for content, load in seeds:
             path.write_bytes(content)
+            load(path)  # which imports its module
             assert not check(load, path), f"{name}: the undamaged file was refused"
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -257,4 +257,5 @@ def _shown(w: Writer, x: Value) -> str:
         return x.name
     last = w.op("Sub", w.op("Cast", x.lengths, to=w.onnx.TensorProto.INT64), w.constant(np.int64(1)))
     place = w.op("Min", w.unsqueeze(w.range(x.name, 1), 0), w.unsqueeze(last, 1))
-    return w.op("GatherND", x.name, w.unsqueeze(place, 2), batch_dims=1)
+    place = w.unsqueeze(place, *range(2, len(x.shape))) if len(x.shape) > 2 else place
+    return w.op("GatherElements", x.name, w.op("Expand", place, w.op("Shape", x.name)), axis=1)

@@ -13,16 +13,17 @@ from rnnfast.layers import Layer
 # name: (operator, its attributes)
 _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "tanh": ("Tanh", {}), "sigmoid": ("Sigmoid", {}), "relu": ("Relu", {}), "softplus": ("Softplus", {}), "softsign": ("Softsign", {}), "exponential": ("Exp", {}),
-    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}), "sparse_sigmoid": ("HardSigmoid", {"alpha": 0.5, "beta": 0.5}), "hard_sigmoid_02": ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}), "hard_sigmoid_02": ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}),
+    "sparse_sigmoid": ("HardSigmoid", {"alpha": 0.5, "beta": 0.5}),
     "elu": ("Elu", {"alpha": 1.0}), "celu": ("Elu", {"alpha": 1.0}), "selu": ("Selu", {}), "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
-    "hard_shrink": ("Shrink", {"lambd": 0.5, "bias": 0.0}), "soft_shrink": ("Shrink", {"lambd": 0.5, "bias": 0.5}),
     "softmax": ("Softmax", {"axis": -1}), "log_softmax": ("LogSoftmax", {"axis": -1}),
 }  # fmt: skip
 
 # of the recurrent operators: (name, alpha, beta)
 _RECURRENT: dict[str, tuple[str, list[float], list[float]]] = {
     "tanh": ("Tanh", [], []), "sigmoid": ("Sigmoid", [], []), "relu": ("Relu", [], []), "softplus": ("Softplus", [], []), "softsign": ("Softsign", [], []),
-    "hard_sigmoid": ("HardSigmoid", [1 / 6], [0.5]), "hard_sigmoid_02": ("HardSigmoid", [0.2], [0.5]), "sparse_sigmoid": ("HardSigmoid", [0.5], [0.5]), "elu": ("Elu", [1.0], []), "celu": ("Elu", [1.0], []),
+    "hard_sigmoid": ("HardSigmoid", [1 / 6], [0.5]), "hard_sigmoid_02": ("HardSigmoid", [0.2], [0.5]), "sparse_sigmoid": ("HardSigmoid", [0.5], [0.5]),
+    "elu": ("Elu", [1.0], []), "celu": ("Elu", [1.0], []),
     "leaky_relu": ("LeakyRelu", [0.2], []), "linear": ("Affine", [1.0], [0.0]),
 }  # fmt: skip
 
@@ -59,6 +60,8 @@ _MADE: dict[str, Callable[[Writer, str], str]] = {
     "silu": lambda w, x: w.op("Mul", x, w.op("Sigmoid", x)),
     "mish": lambda w, x: w.op("Mul", x, w.op("Tanh", w.op("Softplus", x))),
     "tanh_shrink": lambda w, x: w.op("Sub", x, w.op("Tanh", x)),
+    "soft_shrink": lambda w, x: w.op("Sub", x, _clip(w, x, -0.5, 0.5)),
+    "hard_shrink": lambda w, x: w.op("Where", w.op("Greater", w.op("Abs", x), w.weight(0.5, "edge")), x, w.weight(0.0, "zero")),
     "hard_silu": lambda w, x: w.op("Mul", x, w.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)),
     "squareplus": _squareplus,
     "sparse_plus": _sparse_plus,
