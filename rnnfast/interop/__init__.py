@@ -113,9 +113,9 @@ def from_keras(model: Any) -> Any:
     return _module("keras").from_keras(model)
 
 
-def from_torch(module: Any) -> Any:
+def from_torch(module: Any, **options: Any) -> Any:
     """The model that computes what a PyTorch module (or state dict) does; see :func:`rnnfast.interop.torch.from_torch`."""
-    return _module("torch").from_torch(module)
+    return _module("torch").from_torch(module, **options)
 
 
 def from_onnx(path: Any) -> Any:
