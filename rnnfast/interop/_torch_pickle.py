@@ -14,7 +14,7 @@ from typing import Any
 
 from rnnfast.interop.bounds import refuse
 
-MAX_PICKLE, MAX_OPS = 16 << 20, 500_000
+MAX_PICKLE, MAX_OPS = 16 << 20, 250_000
 STORAGES = {
     "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": "u2", "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2",
     "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?",

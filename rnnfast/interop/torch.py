@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -124,7 +125,8 @@ def _prove(chain: Chain, module: Any, model: Any, return_state: bool) -> None:
     first = next(iter(model.runner().inlets))
     shape = [3, *(5 + chain.lengths_for(1)[0] if n is None else n for n in first.shape[1:])]
     x = rng.integers(0, chain.tokens, shape) if chain.tokens else rng.standard_normal(shape).astype(chain.dtype)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what PyTorch says of its own speed
         given = chain.to_torch(torch.from_numpy(x))
         modules = [inner for _, _, inner in _leaves("", "", twin)]
         whole = not any(kind in (*RECURRENT, *CELLS) for _, kind, _ in chain.leaves)  # a Sequential cannot hand on the tuples of the others

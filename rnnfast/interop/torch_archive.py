@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Mapping
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
 
 from rnnfast.interop._torch_pickle import MAX_PICKLE, STORAGES, Machine, View, write_pickle
-from rnnfast.interop.bounds import as_format_error, check_size, read_member, refuse
+from rnnfast.interop.bounds import as_format_error, read_member, refuse
 from rnnfast.models.saving import replacing
 
 MAX_MEMBERS, MAX_TENSORS = 20_000, 4000
+SHARED = 4  # times that a number can be part of tensors, as in tied weights
 _NESTED = ("state_dict", "model_state_dict", "model")
 _DATES = (1980, 1, 1, 0, 0, 0)
 
@@ -42,13 +44,14 @@ def read_pt(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         machine = Machine(path, member, read_member(path, archive, member, MAX_PICKLE))
         with as_format_error(path, member):
             views = _state_dict(path, machine.run())
-        unused = [name for name in names if name.startswith(f"{root}data/") and name.removeprefix(f"{root}data/") not in machine.storages]
-        if unused:
-            refuse(path, unused[0], "belongs to no tensor")
         order = read_member(path, archive, f"{root}byteorder", 16).strip() if f"{root}byteorder" in names else b"little"
         if order not in (b"little", b"big"):
             refuse(path, f"{root}byteorder", "must be 'little' or 'big'")
-        return _arrays(path, archive, root, views, "<" if order == b"little" else ">")
+        arrays = _arrays(path, archive, root, views, "<" if order == b"little" else ">")
+        unused = [name for name in names if name.startswith(f"{root}data/") and name.removeprefix(f"{root}data/") not in machine.storages]
+        if unused:
+            refuse(path, unused[0], "belongs to no tensor")
+        return arrays
 
 
 def _state_dict(path: str, found: Any) -> dict[str, View]:
@@ -76,10 +79,12 @@ def _arrays(path: str, archive: zipfile.ZipFile, root: str, views: dict[str, Vie
         if len(content) != storage.size * dtype.itemsize:
             refuse(path, f"{root}data/{storage.key}", f"must have {storage.size} numbers of {storage.kind}, got {len(content)} bytes")
         contents[storage.key] = np.frombuffer(content, dtype)
+    wanted, stored = sum(prod(view.shape) * contents[view.storage.key].itemsize for view in views.values()), sum(base.nbytes for base in contents.values())
+    if wanted > SHARED * stored:
+        refuse(path, "data", f"{stored} bytes are used for {wanted} bytes of tensors, more than {SHARED} times over; save tensors that share nothing")
     found = {}
     for name, view in views.items():
         base = contents[view.storage.key]
-        check_size(path, name, view.shape, base.itemsize, base.nbytes)
         steps = [stride * base.itemsize for stride in view.strides]
         array = np.lib.stride_tricks.as_strided(base[view.offset :], view.shape, steps) if 0 not in view.shape else np.empty(view.shape, base.dtype)
         found[name] = from_bfloat16(array) if view.storage.kind == "BFloat16Storage" else array.astype(base.dtype.newbyteorder("="), copy=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import re
 import zipfile
 from math import prod
 from typing import Any
@@ -20,6 +20,9 @@ from rnnfast.layers.base import assign_all
 from rnnfast.models.saving import replacing
 
 MAX_HEADER, MAX_TENSORS = 4 << 20, 4000
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '(?P<type>[<>|][a-z]\d)', 'fortran_order': (?P<columns>True|False), 'shape': \((?P<shape>(?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
+)
 _SAFE = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?"}
 
 
@@ -32,12 +35,22 @@ def read(path: str | os.PathLike[str]) -> Any:
 def read_weights(path: str | os.PathLike[str], model: Any) -> None:
     """Set a model's weights from a state dict in a file, or from an `.npz` of :func:`write`."""
     kind, tensors = _read(path)
-    variables = {v.path: v for v in model.weights}
-    if kind == "npz" and tensors.keys() == variables.keys():
-        with as_format_error(path, "weights"):
-            assign_all(os.fspath(path), list(variables.values()), [tensors[name] for name in variables])
-        return
-    load_state_dict(model, tensors, os.fspath(path), kind != "safetensors")
+    if kind == "npz" and all("/" in name for name in tensors):
+        _assign(os.fspath(path), model, tensors)
+    else:
+        load_state_dict(model, tensors, os.fspath(path), kind != "safetensors")
+
+
+def _assign(path: str, model: Any, arrays: dict[str, np.ndarray]) -> None:
+    """Set weights by "layer/weight"; where layers have other names, in their order, as long as the weights' own names and shapes are the same."""
+    wanted = {v.path: v for v in model.weights}
+    names = list(wanted if wanted.keys() == arrays.keys() else arrays)
+    found, needed = ([(name.rpartition("/")[2], np.shape(one)) for name, one in some] for some in ([(n, arrays[n]) for n in names], wanted.items()))
+    if found != needed:
+        place = next((i for i, (a, b) in enumerate(zip(found, needed, strict=False)) if a != b), min(len(found), len(needed)))
+        told = [f"{list(some)[place]} {what[place][1]}" if place < len(what) else "nothing" for some, what in ((names, found), (wanted, needed))]
+        refuse(path, "weights", f"weight {place} must be the model's {told[1]}, got {told[0]}")
+    assign_all(path, list(wanted.values()), [arrays[name] for name in names])
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:
@@ -92,8 +105,8 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         entries = sorted(((name, *_entry(path, name, entry)) for name, entry in header.items()), key=lambda one: one[3])
         found, place = {}, 0
         for name, kind, shape, start, end in entries:
-            if start != place:
-                refuse(path, name, f"starts at {start}, where {place} is due: tensors must follow each other without holes")
+            if start != place or end > room:
+                refuse(path, name, f"has the bytes {start} to {end} of {room}, where {place} is due: tensors must follow each other without holes")
             array = np.frombuffer(file.read(end - start), _SAFE[kind]).reshape(shape)
             found[name] = from_bfloat16(array) if kind == "BF16" else array.astype(array.dtype.newbyteorder("="), copy=False)
             place = end
@@ -143,15 +156,16 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _npy(path: str, member: str, content: bytes) -> np.ndarray:
+    start = {b"\x93NUMPY\x01\x00": 10, b"\x93NUMPY\x02\x00": 12}.get(content[:8], 0)
+    size = int.from_bytes(content[8:start], "little")
+    match = _NPY_HEADER.fullmatch(content[start : start + size]) if start else None
+    if match is None:
+        refuse(path, member, "not an array in NumPy's format 1.0 or 2.0 of one plain type")
     with as_format_error(path, member):
-        file = io.BytesIO(content)
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            refuse(path, member, f"version {version} of NumPy's format is not 1.0 or 2.0")
-        shape, by_columns, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
-        dtype = check_dtype(path, member, dtype)
-        wanted, stored = check_size(path, member, shape, dtype.itemsize, len(content)), len(content) - file.tell()
+        dtype = check_dtype(path, member, match["type"].decode())
+        shape = tuple(int(n) for n in match["shape"].split(b",") if n.strip())
+        wanted, stored = check_size(path, member, shape, dtype.itemsize, len(content)), len(content) - start - size
         if wanted != stored:
             refuse(path, member, f"shape {shape} of {dtype} needs {wanted} bytes, the member holds {stored}")
-        array = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if by_columns else "C")
+        array = np.frombuffer(content, dtype, offset=start + size).reshape(shape, order="F" if match["columns"] == b"True" else "C")
         return array.astype(dtype.newbyteorder("="), copy=False)
