@@ -162,9 +162,9 @@ def split(source: str, tensors: Mapping[str, Any]) -> list[Part]:
         modules.setdefault(part.prefix, []).append(part)
     for module in modules.values():
         module.sort(key=lambda part: part.level or 0)
-        _check_levels(source, module)
         for part in module:
             _check(source, part)
+        _check_levels(source, module)
     return list(chain(*modules.values()))
 
 
@@ -189,7 +189,7 @@ def _check_levels(source: str, module: list[Part]) -> None:
     if levels not in ([None], list(range(len(levels)))):
         refuse(source, module[0].name, f"must have the levels 0, 1, ... of one recurrent module, got {levels}")
     for before, part in pairwise(module):
-        if "weight_ih" in part.tensors and "weight_hh" in before.tensors and part.widths[0] != before.widths[1]:
+        if part.widths[0] != before.widths[1]:
             refuse(source, part.name, f"weight_ih must take the {before.widths[1]} features that the level before gives, got shape {part.shapes['weight_ih']}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from math import prod
 from typing import Any, NoReturn
@@ -21,7 +22,7 @@ MAX_TEXT = 64 << 20
 FREE_BYTES = 64 << 20
 EXPANSION = 100
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
-BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, MemoryError, OverflowError, RecursionError, EOFError, RuntimeError, OSError, zipfile.BadZipFile)
+BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, MemoryError, OverflowError, RecursionError, EOFError, RuntimeError, OSError, zipfile.BadZipFile, zlib.error)
 
 
 def refuse(path: str | os.PathLike[str], member: str, reason: str) -> NoReturn:
@@ -53,14 +54,21 @@ def read_member(path: str | os.PathLike[str], archive: zipfile.ZipFile, name: st
     if archive.namelist().count(name) != 1:
         refuse(path, name, "is missing, or is there twice")
     info = archive.getinfo(name)
-    if info.file_size > limit:
-        refuse(path, name, f"{info.file_size} bytes are more than the {limit} allowed")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        refuse(path, name, f"compression {info.compress_type} is neither none nor deflate")
+    if info.file_size > limit or info.compress_size > _length(archive):
+        refuse(path, name, f"{info.file_size} bytes of {info.compress_size} stored ones are more than the file has, or than the {limit} allowed")
     check_size(path, name, (info.file_size,), 1, info.compress_size)
     with as_format_error(path, name), archive.open(info) as member:
         found = member.read(info.file_size + 1)
     if len(found) != info.file_size:
         refuse(path, name, f"holds {len(found)} bytes, its header says {info.file_size}")
     return found
+
+
+def _length(archive: zipfile.ZipFile) -> int:
+    file: Any = archive.fp
+    return int(file.seek(0, os.SEEK_END))  # each reading of a member seeks its own place
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """Models of live PyTorch modules give PyTorch's numbers, for every option, on random weights; what has no exact counterpart is refused by name."""
 
+import doctest
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,3 +246,9 @@ def test_what_is_no_module():
         rnnfast.from_torch(nn.Sequential(nn.GRU(3, 4), nn.Linear(4, 2)), return_state=True)
     with pytest.raises(ValueError, match="return_state needs the module"):
         rnnfast.from_torch(nn.GRU(3, 4).state_dict(), return_state=True)
+
+
+def test_the_page():
+    results = doctest.testfile(str(Path(__file__).parents[2] / "docs" / "pytorch.md"), module_relative=False)
+    assert results.attempted > 10
+    assert results.failed == 0
