@@ -18,7 +18,7 @@ from tests.interop.hostile import check_calm, check_refused, mutations
 from tests.peers import require
 
 torch = require("torch")
-ROUNDS = int(os.environ.get("RNNFAST_FUZZ", "100"))  # damaged files of each kind
+ROUNDS = int(os.environ.get("RNNFAST_FUZZ", "60"))  # damaged files of each kind
 
 
 def zipped(path, text, storages=(b"\0" * 96, b"\0" * 48), **extra):
