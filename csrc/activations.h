@@ -20,6 +20,7 @@ static vec V(rare_activation)(int act, vec x) {
     vec zero = vset(0), one = vset(1), half = vset(0.5);
     switch (act) {
     case ACT_hard_sigmoid: return vmin(vset(6), vmax(zero, x + 3)) / 6;
+    case ACT_hard_sigmoid_02: return V(clip01)(vfma(x, vset(0.2), half));
     case ACT_softplus: return V(softplus)(x);
     case ACT_softsign: return x / (1 + vabs(x));
     case ACT_elu:
@@ -57,6 +58,7 @@ static vec V(rare_derivative)(int act, vec kept) {
     vec zero = vset(0), one = vset(1), half = vset(0.5), s, t;
     switch (act) {
     case ACT_hard_sigmoid: return vsel_lt(zero, kept, vsel_lt(kept, one, one, zero), zero) / 6;
+    case ACT_hard_sigmoid_02: return vsel_lt(zero, kept, vsel_lt(kept, one, vset(0.2), zero), zero);
     case ACT_softplus: return -V(expm1_nonpositive)(-kept);
     case ACT_softsign: return (1 - vabs(kept)) * (1 - vabs(kept));
     case ACT_elu:

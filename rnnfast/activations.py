@@ -1,6 +1,7 @@
 """Activations by name. Layers take these names, or one of these functions, as their `activation`.
 
-Each is Keras 3's function of the same name with its default parameters, computed by the engine in x's own float type.
+Each is Keras 3's function of the same name with its default parameters, computed by the engine in x's own float type. `hard_sigmoid_02` is the hard_sigmoid of
+Keras 1 and 2 and of ONNX, ``0.2 x + 0.5`` clipped to [0, 1]; that of Keras 3 and PyTorch is ``x / 6 + 0.5``.
 """
 
 from __future__ import annotations

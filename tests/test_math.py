@@ -99,6 +99,7 @@ def test_not_a_number_stays(name, dtype):
         ("softplus", 0.0, np.log(2.0), np.inf),
         ("relu", 0.0, 0.0, np.inf),
         ("hard_sigmoid", 0.0, 0.5, 1.0),
+        ("hard_sigmoid_02", 0.0, 0.5, 1.0),
         ("elu", -1.0, 0.0, np.inf),
         ("hard_tanh", -1.0, 0.0, 1.0),
         ("log_sigmoid", -np.inf, -np.log(2.0), 0.0),

@@ -11,8 +11,8 @@ from rnnfast._engine.kernels cimport (
 from rnnfast.errors import UnsupportedISAError
 
 ACTIVATIONS = (
-    "linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "softplus", "softsign", "elu", "selu", "celu", "exponential", "relu6", "leaky_relu", "hard_tanh",
-    "hard_shrink", "soft_shrink", "squareplus", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "silu", "gelu", "mish", "tanh_shrink", "hard_silu",
+    "linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_sigmoid_02", "softplus", "softsign", "elu", "selu", "celu", "exponential", "relu6",
+    "leaky_relu", "hard_tanh", "hard_shrink", "soft_shrink", "squareplus", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "silu", "gelu", "mish", "tanh_shrink", "hard_silu",
     "softmax", "log_softmax", "sparsemax",
 )
 """Names in the order of csrc/activations.def, then those that work on rows."""

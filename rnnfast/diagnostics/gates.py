@@ -18,7 +18,7 @@ GATES: dict[str, dict[str, int]] = {
     "gru": {"update": 1, "reset": 2, "candidate": 0},
     "gru_reset_before": {"update": 1, "reset": 2, "candidate": 0},
 }
-RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
+RANGES = {"sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0), "hard_sigmoid_02": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 SATURATED = 0.05  # of the range, from either end
 DEAD = 1e-4  # standard deviation of a unit's state over all steps of all rows
 

@@ -94,30 +94,43 @@ def chain(layers: Sequence[Layer]) -> Graph:
 
 
 def between(inputs: list[Symbol], outputs: list[Symbol]) -> Graph:
-    """The graph that leads from some symbols to others.
+    """The graph that leads from some symbols to others. Nodes, and so layers and their weights, stand in Keras' order: the further from the outputs the earlier.
 
     Raises
     ------
     ValueError
         If an output depends on an input that is not among `inputs`, or an input on nothing that is asked for.
     """
+    order, places = _walk(inputs, outputs)
+    depths: dict[Node | Layer | None, int] = {}
+    for node in reversed(order):  # each before those that it takes from
+        depth = depths[node] = depths[node.layer] = max(depths.get(node, 0), depths.get(node.layer, 0))
+        for symbol in [*node.inputs, *node.states]:
+            depths[symbol.node] = max(depths.get(symbol.node, 0), depth + 1)
+    return Graph(sorted(order, key=lambda node: (-depths[node], places[node.layer])), inputs, outputs)
+
+
+def _walk(inputs: list[Symbol], outputs: list[Symbol]) -> tuple[list[Node], dict[Layer, int]]:
+    """The nodes, each after those that it takes from, and the layers' places in the order in which a walk from the outputs meets them."""
     order: list[Node] = []
-    pending: list[tuple[Symbol, bool]] = [(s, False) for s in reversed(outputs)]
-    seen: set[Symbol] = set()
+    places: dict[Layer, int] = {}
+    seen: set[Symbol | Node] = set()
+    pending: list[Symbol | Node] = list(reversed(outputs))
     while pending:
-        symbol, ready = pending.pop()
-        if ready and symbol.node is not None and symbol.node not in order:
-            order.append(symbol.node)
-        if symbol in seen or symbol in inputs:
-            seen.add(symbol)
+        found = pending.pop()
+        if isinstance(found, Node):  # all that it takes from has been met
+            order.append(found)
             continue
-        seen.add(symbol)
-        if symbol.node is None:
-            name = f"'{symbol.layer.name}'" if symbol.layer else "without a layer"
-            raise ValueError(f"Model: outputs depend on the input {name} of shape {symbol.shape}, which must be among inputs.")
-        pending.append((symbol, True))
-        pending += [(s, False) for s in reversed([*symbol.node.inputs, *symbol.node.states])]
+        seen.add(found)
+        if found in inputs or found.node in seen:
+            continue
+        if found.node is None:
+            name = f"'{found.layer.name}'" if found.layer else "without a layer"
+            raise ValueError(f"Model: outputs depend on the input {name} of shape {found.shape}, which must be among inputs.")
+        seen.add(found.node)
+        places.setdefault(found.node.layer, len(places))
+        pending += [found.node, *reversed([*found.node.inputs, *found.node.states])]
     for i, symbol in enumerate(inputs):
         if symbol not in seen:
             raise ValueError(f"Model: inputs[{i}] of shape {symbol.shape} leads to none of the outputs; leave it out.")
-    return Graph(order, inputs, outputs)
+    return order, places

@@ -93,6 +93,7 @@ ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "hard_tanh": (lambda x: np.clip(x, -1.0, 1.0), lambda x: _between(x, -1.0, 1.0)),
     "sigmoid": (sigmoid, _d_sigmoid),
     "hard_sigmoid": (_hard_sigmoid, lambda x: _between(x, -3.0, 3.0) / 6.0),
+    "hard_sigmoid_02": (lambda x: np.clip(0.2 * x + 0.5, 0.0, 1.0), lambda x: 0.2 * _between(x, -2.5, 2.5)),  # of Keras 1 and 2
     "hard_silu": (lambda x: x * _hard_sigmoid(x), lambda x: _hard_sigmoid(x) + x * _between(x, -3.0, 3.0) / 6.0),
     "exponential": (np.exp, np.exp),
     "log_sigmoid": (lambda x: -softplus(-x), lambda x: sigmoid(-x)),
