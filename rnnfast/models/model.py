@@ -289,4 +289,13 @@ class Model(Runnable):
         made = cls.graph_from_config(config)
         keys = config["outputs"]
         outputs: Any = dict(zip(keys, made.outputs, strict=True)) if isinstance(keys, dict) else made.outputs
-        return cls(made.inputs, outputs, name=config.get("name"))
+        model = cls(made.inputs, outputs, name=config.get("name"))
+        model._graph = made
+        return model
+
+    @classmethod
+    def from_graph(cls, graph: Graph, name: str | None = None) -> Model:
+        """Make a model of a graph as it stands, with its own order of nodes, and so of layers and weights."""
+        model = cls(graph.inputs, graph.outputs, name)
+        model._graph = graph
+        return model

@@ -30,7 +30,7 @@ import numpy as np
 
 from rnnfast.errors import FormatError
 
-__all__ = ["load_archive", "save_archive"]
+__all__ = ["load_archive", "replacing", "save_archive"]
 
 VERSION = 1
 MAX_BYTES = 4 << 30

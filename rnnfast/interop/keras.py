@@ -1,0 +1,102 @@
+"""Live Keras models as rnnfast models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from rnnfast.interop._keras_graph import Assembler, flat, parse
+from rnnfast.interop._keras_layers import Maker
+from rnnfast.interop._keras_weights import fill_from_layers
+from rnnfast.interop.bounds import as_format_error
+from rnnfast.interop.selftest import prove
+from rnnfast.layers.recurrent import OverTime
+
+
+def from_keras(model: Any) -> Any:
+    """The rnnfast model that computes what a Keras model does.
+
+    The Keras model is run once on random inputs, and what it gives must be what the new model gives; both are kept in the new model's file as its self-test.
+
+    Parameters
+    ----------
+    model : keras.Sequential or keras.Model
+        Built, a chain or a functional graph of the layers in docs/keras.md. Nested models become part of the one graph. It is not changed; the states of stateful
+        layers are taken over.
+
+    Returns
+    -------
+    Sequential or Model
+        Not compiled. Its layers have Keras' names (those of a nested model behind the model's name: ``"encoder/lstm"``), and its weights Keras' order.
+
+    Raises
+    ------
+    FormatError
+        If a layer, an argument or a call is one that rnnfast does not have; the text names it.
+
+    Examples
+    --------
+    >>> import keras, numpy, rnnfast                                                                  # doctest: +SKIP
+    >>> theirs = keras.Sequential([keras.Input((None, 8)), keras.layers.LSTM(64), keras.layers.Dense(1)])  # doctest: +SKIP
+    >>> ours = rnnfast.from_keras(theirs)                                                             # doctest: +SKIP
+    >>> x = numpy.random.rand(4, 20, 8).astype("float32")                                             # doctest: +SKIP
+    >>> numpy.allclose(ours.predict(x), theirs.predict(x), atol=1e-6)                                 # doctest: +SKIP
+    True
+    """
+    if not (hasattr(model, "to_json") and hasattr(model, "get_layer")):
+        raise TypeError(f"from_keras: model must be a Keras model, got {type(model).__name__}.")
+    source = f"Keras model '{model.name}'"
+    with as_format_error(source, "model"):
+        saved = json.loads(model.to_json())
+        maker = Maker(source, old=str(saved.get("keras_version", "3"))[:1] in "12")
+        net = parse(maker, saved)
+        fill_from_layers(net, model.get_layer, source)
+        made = Assembler(maker).model(net)
+    _compare(made, _in_float32(model), source)
+    return made
+
+
+def _in_float32(model: Any) -> Any:
+    """The model, or a copy that computes in float32, where layers of it compute in half precision on float32 weights."""
+    text = model.to_json()
+    plain = text.replace('"mixed_float16"', '"float32"').replace('"mixed_bfloat16"', '"float32"')
+    if text == plain:
+        return model
+    copy = type(model).from_config(json.loads(plain)["config"])
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _compare(made: Any, model: Any, source: str) -> None:
+    """Run both from their first states; the states are as they were afterwards, and the same in both."""
+    inputs = made.test_inputs()
+    for x, inlet in zip(inputs, made.runner().inlets, strict=True):
+        for layer in inlet.maskers:
+            if hasattr(layer, "mask_value") and x.shape[1] > 1:
+                x[-1, 1] = layer.mask_value
+    theirs = [state for layer in _stateful(model) for state in flat(list(layer.states or []))]
+    kept = [np.array(state) for state in theirs]
+    made.reset_states()
+    for state in theirs:
+        state.assign(np.zeros(state.shape))
+    outputs = model.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
+    for state, value in zip(theirs, kept, strict=True):
+        state.assign(value)
+    prove(made, inputs, [np.asarray(one) for one in flat(outputs)], source)
+    ours = [state for one in made.layers for layer in (one.sublayers() or [one]) if isinstance(layer, OverTime) and layer.stateful for state in layer.state_values or []]
+    for mine, value in zip(ours, kept, strict=True):
+        mine[...] = value
+
+
+def _stateful(model: Any) -> Iterator[Any]:
+    """The stateful layers that keep states themselves."""
+    for layer in model.layers:
+        halves = [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
+        for one in halves:
+            if hasattr(one, "layers"):
+                yield from _stateful(one)
+            elif getattr(one, "stateful", False) and hasattr(one, "states"):
+                yield one
