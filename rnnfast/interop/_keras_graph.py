@@ -58,7 +58,9 @@ class Net:
     parts: dict[str, Part]
     inputs: list[Ref]
     outputs: list[Ref]
-    chain: bool
+    chain: bool = False
+    keys: list[str] | None = None  # of outputs that are a dict
+    input_keys: list[str] | None = None
 
     def leaves(self) -> Iterator[Part]:
         """All layers, those of nested models too."""
@@ -87,7 +89,9 @@ def parse(maker: Maker, saved: Any, prefix: str = "") -> Net:
         return _chain(name, config, parts)
     for part in parts.values():
         part.calls = [_call(node) for node in part.saved.get("inbound_nodes", [])]
-    net = Net(name, parts, _ends(config["input_layers"]), _ends(config["output_layers"]), False)
+    ends = [config["input_layers"], config["output_layers"]]
+    keys = [sorted(one) if isinstance(one, dict) else None for one in ends]
+    net = Net(name, parts, _ends(ends[0]), _ends(ends[1]), keys=keys[1], input_keys=keys[0])
     _renumber(net)
     return net
 
@@ -183,7 +187,8 @@ class Assembler:
         dtypes = {layer.dtype for part in net.leaves() for layer in part.layers}
         if len(dtypes) > 1:
             self.maker.refuse("model", f"all layers must have one dtype, got {sorted(dtypes)}")
-        inputs = [self._input(net.parts[ref.name], *dtypes) for ref in net.inputs]
+        names = net.input_keys or [ref.name for ref in net.inputs]
+        inputs = [self._input(net.parts[ref.name], name, *dtypes) for ref, name in zip(net.inputs, names, strict=True)]
         outputs = self.run(net, [layer.symbol for layer in inputs])
         unread = {s.layer for s, mask in self.masks.of_keras.items() if isinstance(s.layer, layers.Embedding) and mask not in self.masks.read}
         if unread and self.masks.dropped:  # simpler without masks
@@ -199,7 +204,7 @@ class Assembler:
         order = [node.layer for node in graph.nodes]
         if net.chain and len(set(order)) == len(order) and not any(layer.many for layer in order):
             return Sequential([inputs[0], *order], name=net.name)
-        return Model.from_graph(graph, net.name)
+        return Model.from_graph(graph, net.name, net.keys)
 
     def _ordered(self, graph: Graph, net: Net) -> Graph:
         """The nodes such that the layers, and so the weights, are in Keras' order: those of a nested model together."""
@@ -223,14 +228,14 @@ class Assembler:
                     heapq.heappush(ready, (ranks.get(reader.layer, 0), places[reader], reader))
         return Graph(nodes, graph.inputs, graph.outputs)
 
-    def _input(self, part: Part, dtype: str = "float32") -> layers.InputLayer:
+    def _input(self, part: Part, name: str, dtype: str = "float32") -> layers.InputLayer:
         config = part.saved["config"]
         if not part.is_input or config.get("sparse") or config.get("ragged"):
             self.maker.refuse(f"input '{part.name}'", "must be an InputLayer, neither sparse nor ragged")
         shape = config.get("batch_shape") or config.get("batch_input_shape")
         if not shape:
             self.maker.refuse(f"input '{part.name}'", "its shape is not known; build the model in Keras, or begin it with Input(shape)")
-        return layers.InputLayer(batch_shape=tuple(shape), name=part.name, dtype=dtype)
+        return layers.InputLayer(batch_shape=tuple(shape), name=name, dtype=dtype)
 
     def run(self, net: Net, given: list[Symbol]) -> list[Symbol]:
         """The outputs of a net for some inputs; called again for each use of a nested model."""

@@ -55,7 +55,7 @@ def from_keras(model: Any) -> Any:
         net = parse(maker, saved)
         fill_from_layers(net, model.get_layer, source)
         made = Assembler(maker).model(net)
-    _compare(made, _in_float32(model), source)
+    _compare(made, _in_float32(model), net.input_keys, source)
     return made
 
 
@@ -70,7 +70,7 @@ def _in_float32(model: Any) -> Any:
     return copy
 
 
-def _compare(made: Any, model: Any, source: str) -> None:
+def _compare(made: Any, model: Any, keys: list[str] | None, source: str) -> None:
     """Run both from their first states; the states are as they were afterwards, and the same in both."""
     inputs = made.test_inputs()
     for x, inlet in zip(inputs, made.runner().inlets, strict=True):
@@ -82,7 +82,7 @@ def _compare(made: Any, model: Any, source: str) -> None:
     made.reset_states()
     for state in theirs:
         state.assign(np.zeros(state.shape))
-    outputs = model.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
+    outputs = model.predict_on_batch(dict(zip(keys, inputs, strict=True)) if keys else inputs if len(inputs) > 1 else inputs[0])
     for state, value in zip(theirs, kept, strict=True):
         state.assign(value)
     prove(made, inputs, [np.asarray(one) for one in flat(outputs)], source)

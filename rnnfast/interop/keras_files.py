@@ -119,7 +119,7 @@ def _take_over(path: str, found: Any, model: Any) -> None:
 def _net_of(model: Any) -> Net:
     """An rnnfast model as one of Keras, of the same layers."""
     parts = {layer.name: Part(layer.name, {"class_name": type(layer).__name__}, [layer]) for layer in model.layers}
-    return Net(model.name, parts, [], [], False)
+    return Net(model.name, parts, [], [])
 
 
 def _named_as(net: Net, tree: Tree) -> Net:
@@ -130,7 +130,7 @@ def _named_as(net: Net, tree: Tree) -> Net:
         refuse(tree.path, "layer_names", f"{len(names)} layers have weights, {', '.join(names)}; of the model {len(parts)}, {', '.join(part.name for part in parts)}")
     for name, part in zip(names, parts, strict=True):
         part.name = name
-    return Net(net.name, dict(zip(names, parts, strict=True)), [], [], False)
+    return Net(net.name, dict(zip(names, parts, strict=True)), [], [])
 
 
 def write(model: Any, path: str | os.PathLike[str]) -> None:

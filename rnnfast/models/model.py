@@ -286,16 +286,12 @@ class Model(Runnable):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Model:
         """Make a model, with new weights, from :meth:`get_config`'s result."""
-        made = cls.graph_from_config(config)
         keys = config["outputs"]
-        outputs: Any = dict(zip(keys, made.outputs, strict=True)) if isinstance(keys, dict) else made.outputs
-        model = cls(made.inputs, outputs, name=config.get("name"))
-        model._graph = made
-        return model
+        return cls.from_graph(cls.graph_from_config(config), config.get("name"), list(keys) if isinstance(keys, dict) else None)
 
     @classmethod
-    def from_graph(cls, graph: Graph, name: str | None = None) -> Model:
-        """Make a model of a graph as it stands, with its own order of nodes, and so of layers and weights."""
-        model = cls(graph.inputs, graph.outputs, name)
+    def from_graph(cls, graph: Graph, name: str | None = None, keys: list[str] | None = None) -> Model:
+        """Make a model of a graph as it stands, with its own order of nodes, and so of layers and weights; with `keys` its outputs are a dict."""
+        model = cls(graph.inputs, graph.outputs if keys is None else dict(zip(keys, graph.outputs, strict=True)), name)
         model._graph = graph
         return model
