@@ -189,14 +189,14 @@ class Runner:
 
     def refresh(self, bound: Bound, valid: Masks, resets: Masks) -> None:
         """Set the row maps and seeds for this call."""
-        b = bound.builder
-        masked = [(source.rows, steps) for source, steps in zip(bound.sources, valid, strict=True) if steps is not None]
-        for rows, steps in masked:
-            rows.set_valid(np.ascontiguousarray(steps).view(np.uint8))
-        cut = [(source.rows, steps) for source, steps in zip(bound.sources, resets, strict=True) if steps is not None]
-        for rows, steps in cut:
-            rows.set_resets(np.ascontiguousarray(steps).view(np.uint8))
-        if masked or cut:
+        b, changed = bound.builder, False
+        for source, steps, cuts in zip(bound.sources, valid, resets, strict=True):
+            if steps is not None:
+                source.rows.set_valid(np.ascontiguousarray(steps).view(np.uint8))
+            if cuts is not None:
+                source.rows.set_resets(np.ascontiguousarray(cuts).view(np.uint8))
+            changed |= steps is not None or cuts is not None
+        if changed:
             for rows, how, parent in b.derived:
                 getattr(rows, how)(parent)
         for seeds, buffer in b.seeds:

@@ -125,6 +125,8 @@ class Loss:
 
 
 def _fit_shape(name: str, y_true: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if y_true.shape == shape and len(shape) > 1 and y_true.dtype.kind in "biuf":
+        return y_true
     fitting = {shape, (*shape, 1)} if len(shape) == 1 else {shape}
     fitting |= {shape[:-1]} if shape[-1:] == (1,) and len(shape) > 1 else set()
     if y_true.shape not in fitting:

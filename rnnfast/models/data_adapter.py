@@ -97,11 +97,17 @@ def _inputs(owner: str, x: Any, lengths: Any, mask: Any, names: list[str]) -> tu
     return xs, [one_mask(owner, one, n, m) for one, n, m in zip(xs, counts, masks, strict=True)]
 
 
+def _output(owner: str, what: str, given: Any, heads: Heads | None) -> np.ndarray | None:
+    """What is given for the only output, alone or in a dict."""
+    if given is None:
+        return None
+    return as_numbers(owner, what, by_output(owner, what, heads.names, given)[0] if heads and isinstance(given, dict) else given)
+
+
 def _outputs(owner: str, y: Any, sample_weight: Any, heads: Heads | None) -> tuple[Any, Any]:
     """The targets and weights: arrays for one output, lists for several."""
     if heads is None or not heads.several:
-        y, sample_weight = (by_output(owner, what, heads.names, one)[0] if heads and isinstance(one, Mapping) else one for what, one in (("y", y), ("sample_weight", sample_weight)))
-        return None if y is None else as_numbers(owner, "y", y), None if sample_weight is None else as_numbers(owner, "sample_weight", sample_weight)
+        return _output(owner, "y", y, heads), _output(owner, "sample_weight", sample_weight, heads)
     if y is not None:
         y = [None if one is None else as_numbers(owner, f"y['{name}']", one) for name, one in zip(heads.names, heads.targets(owner, y), strict=True)]
     weights = [sample_weight] * len(heads.names) if is_row(sample_weight) else by_output(owner, "sample_weight", heads.names, sample_weight)
@@ -119,10 +125,11 @@ def make_batch(
         found = [None if one is None else as_numbers(owner, "resets", one) for one in each(owner, "resets", names or ["x"], resets)]
         resets = found if len(found) > 1 else found[0]
     batch = Batch(x, y, sample_weight, mask, resets)
+    samples = batch.samples
     for name, given in (("y", y), ("sample_weight", sample_weight), ("resets", resets)):
-        for array in given if isinstance(given, list) else [given]:
-            if array is not None and len(array) != batch.samples:
-                raise ShapeError(f"{owner}: {name} must have {batch.samples} samples as x does, got {len(array)}.")
+        for array in () if given is None else given if isinstance(given, list) else (given,):
+            if array is not None and len(array) != samples:
+                raise ShapeError(f"{owner}: {name} must have {samples} samples as x does, got {len(array)}.")
     return batch
 
 

@@ -107,6 +107,7 @@ class Heads:
             _check(owner, head)
         self.trained = [head for head in self.list if head.loss is not None]
         self.needs_predictions = any(len(head.metrics) for head in self.list)
+        self.weighs_time = any(head.time_weights is not None for head in self.list)
 
     @property
     def loss(self) -> Any:

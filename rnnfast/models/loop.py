@@ -154,12 +154,13 @@ class Loop(Compilable):
 
     def _weighted(self, batch: Batch) -> Batch:
         """The batch, with the weights of the steps, for a model that has its weights by now."""
-        for head, y in zip(self._heads.list, batch.y if self._heads.several and batch.y is not None else [batch.y], strict=False):
+        heads = self._heads
+        for head, y in zip(heads.list, batch.y, strict=True) if heads.several and batch.y is not None else [(heads.list[0], batch.y)]:
             if y is None and (head.loss is not None or len(head.metrics)):
-                what = f"y of output '{head.name}'" if self._heads.several else "y"
+                what = f"y of output '{head.name}'" if heads.several else "y"
                 raise ValueError(f"{self._label}: {what} must be given to compute the loss, got None.")
         self._build_for(batch.x)
-        return batch if all(head.time_weights is None for head in self._heads.list) else with_time_weights(batch, self._heads)
+        return with_time_weights(batch, heads) if heads.weighs_time else batch
 
     def _build_for(self, x: Any) -> None:
         """Make the weights, if they are not there, for the first data."""

@@ -60,7 +60,10 @@ class Steps:
         self.several, self.sequences = len(heads) > 1, any(head.loss.per_sequence for head in heads if head.loss is not None)
         self.measures = log_norm or bool(optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm)
         self.number = next(_numbers)
-        self.output_masks: Masks = [None] * len(heads)
+        self.counts_last = any(head.loss_steps is not None for head in heads)
+        self.no_masks: Masks = [None] * len(heads)
+        self.no_columns = [0] * len(heads)
+        self.output_masks = self.no_masks
         self.losses: list[float] = []
         self.gradient_norm: float | None = None
         self.norm = np.zeros(1)
@@ -87,7 +90,7 @@ class Steps:
     # -- plans -----------------------------------------------------------------------------------------------------------------
 
     def _bound(self, xs: Arrays, valid: Masks, resets: Masks, train: bool, carried: States | None, columns: list[int]) -> Bound:
-        key = ("train" if train else "test", self.number, carried is not None, self.runner.sizes(xs, valid, resets), *map(label_room, columns))
+        key = ("train" if train else "test", self.number, carried is not None, self.runner.sizes(xs, valid, resets), *(map(label_room, columns) if self.sequences else ()))
         bound = self.runner.bounds.get(key)
         if bound is None:
             bound = self.runner.start(xs, valid, train, train, 0, carried=carried)
@@ -156,7 +159,14 @@ class Steps:
             buffers[f"slot{i}"].point(slot.ctypes.data, 0)
         b.op("update", None, buffers, optimizer.engine_kind, n=params.trainable_size, kind=UPDATES.index(optimizer.engine_kind), rate=optimizer.clipvalue or 0.0)
 
-    def _mask_at(self, bound: Bound, y: Tensor, valid: Masks) -> np.ndarray | None:
+    def _masks(self, bound: Bound, valid: Masks, counted: np.ndarray | None) -> Masks:
+        """Of each output the steps that exist and count, None where all do."""
+        if counted is None and not self.counts_last and all(steps is None for steps in valid):
+            return self.no_masks
+        return [self._counted(self._mask_at(bound, y, valid), y, head, counted) for y, head in zip(bound.extra["ys"], self.heads, strict=True)]
+
+    @staticmethod
+    def _mask_at(bound: Bound, y: Tensor, valid: Masks) -> np.ndarray | None:
         """Which steps of an output exist, None where all do."""
         if not y.timed or all(steps is None for steps in valid):
             return None
@@ -170,7 +180,6 @@ class Steps:
 
     @staticmethod
     def _counted(mask: np.ndarray | None, y: Tensor, head: Head, counted: np.ndarray | None) -> np.ndarray | None:
-        """The steps of an output that exist and count, None where all do."""
         if counted is None and head.loss_steps is not None and y.timed:
             counted = last_steps(np.ones(y.shape[:2], bool) if mask is None else mask, head.loss_steps)
         if counted is None or counted.all():
@@ -181,6 +190,8 @@ class Steps:
 
     def _columns(self, ys: list[Any]) -> list[int]:
         """Of each output the greatest number of labels, 0 where its loss has none."""
+        if not self.sequences:
+            return self.no_columns
         return [(*np.shape(y), 0)[1] if head.loss is not None and head.loss.per_sequence else 0 for head, y in zip(self.heads, ys, strict=True)]
 
     def run(
@@ -206,21 +217,23 @@ class Steps:
         goals: list[Goal] = bound.extra["goals"]
         with bound.program.lock:
             runner.refresh(bound, steps, cuts)
-            self.output_masks = [self._counted(self._mask_at(bound, t, valid), t, head, counted) for t, head in zip(bound.extra["ys"], self.heads, strict=True)]
+            self.output_masks = self._masks(bound, valid, counted)
             for goal in goals:
                 goal.fill(targets[goal.place], weights[goal.place], self.output_masks[goal.place])
             runner.connect(bound, xs, outputs)
-            value = self._execute(bound, train)
+            total = self._execute(bound, train)
             self.losses = [goal.value for goal in goals]
+        for goal, loss in zip(goals, self.losses, strict=True):
+            total += goal.weight * loss
         if train:
             self._finish_update()
-        return sum((goal.weight * one for goal, one in zip(goals, self.losses, strict=True)), value), (outputs if self.several else outputs[0]) if outputs else None
+        return total, (outputs if self.several else outputs[0]) if outputs else None
 
     def _execute(self, bound: Bound, train: bool) -> float:
         """The native call; returns the penalties."""
         if train:
-            scalars = self.optimizer.step_scalars()
-            self.scalars[: len(scalars)] = scalars
+            for i, value in enumerate(self.optimizer.step_scalars()):  # faster than a tuple's way into a slice
+                self.scalars[i] = value
         else:
             self.runner.params.pack(bound.program.team_size)
         penalty: np.ndarray | None = bound.extra["penalty"]

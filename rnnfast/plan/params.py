@@ -114,7 +114,8 @@ class Params:
         self.variables = sorted(dict.fromkeys(variables), key=lambda v: not v.trainable)
         sizes = [-(-int(np.prod(v.shape, dtype=object)) // ALIGN) * ALIGN for v in self.variables]
         self.segments = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.trainable_count = sum(v.trainable for v in self.variables)
+        self._training = [v.trainable for v in self.variables]
+        self.trainable_count = sum(self._training)
         self.values = aligned_zeros(int(self.segments[-1]) + ALIGN, dtype)
         self.buffer = _engine.Buffer("params", 0)
         self.buffer.point(self.values.ctypes.data, 0)
@@ -142,8 +143,10 @@ class Params:
 
     def holds(self, variables: list[Variable]) -> bool:
         """Whether these variables are views of this vector, and all of the vector's train as they did."""
-        count = self.trainable_count
-        return all(v.params is self for v in variables) and all(v.trainable is (i < count) for i, v in enumerate(self.variables))
+        for v in variables:
+            if v.params is not self:
+                return False
+        return [v.trainable for v in self.variables] == self._training
 
     @classmethod
     def holding(cls, variables: list[Variable], dtype: str) -> Params | None:
