@@ -8,11 +8,13 @@ counter, so its state is two integers.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-__all__ = ["SeedGenerator", "generator", "global_seed_generator"]
+__all__ = ["SeedGenerator", "generator", "global_seed_generator", "seeded"]
 
 _WORD = (1 << 64) - 1
 
@@ -86,6 +88,18 @@ def global_seed_generator() -> SeedGenerator:
     if _global is None:
         _global = SeedGenerator(int.from_bytes(os.urandom(8), "little"))
     return _global
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What is drawn inside from the process-wide generator is that of a seed; it goes on as before afterwards."""
+    source = global_seed_generator()
+    state = source.get_state()
+    source.set_state((seed, 0))
+    try:
+        yield
+    finally:
+        source.set_state(state)
 
 
 def generator(seed: int) -> np.random.Generator:

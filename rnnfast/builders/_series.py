@@ -115,15 +115,15 @@ class Pipeline:
         u = np.log(values) if self.log else values
         return u[:, self.season :] - u[:, : -self.season] if self.season else u
 
-    def fit(self, given: Given) -> None:
+    def fit(self, *given: Given) -> None:
         """Fit the scalers, once."""
         if self.fitted:
             return
         series, columns = self.scalers
         if series is not None and columns is not None:
-            series.fit(self._differences(given.values).reshape(-1))
+            series.fit(np.concatenate([self._differences(one.values).reshape(-1) for one in given]))
             if self.features > 1:
-                columns.fit(np.concatenate([given.past, given.future], axis=-1))
+                columns.fit(np.concatenate([np.concatenate([one.past, one.future], axis=-1).reshape(-1, self.features - 1) for one in given]))
         self.fitted = True
 
     def forget(self) -> None:
