@@ -47,7 +47,7 @@ class Saved:
         arrays = {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)}
         xs, expected = self._proof()
         for what, values in (("input", xs), ("output", expected)):
-            arrays |= dict(zip(_test_names(what, len(values)), values, strict=True))
+            arrays |= dict(zip(test_names(what, len(values)), values, strict=True))
         config: dict[str, Any] = {"class_name": type(self).__name__, "config": self.get_config(), "seeds": [list(s.get_state()) for s in self._seeds()]}
         config["shuffle"] = self.get_random_state()
         if self.origin:
@@ -79,7 +79,7 @@ class Saved:
 
     def _proof(self: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Inputs and what the model makes of them: the source's own numbers, as long as a converted model still gives them."""
-        if self.proof is not None and _agree(self._test_outputs(self.proof[0]), self.proof[1]):
+        if self.proof is not None and agree(self._test_outputs(self.proof[0]), self.proof[1]):
             return self.proof
         xs = self.test_inputs()
         return xs, self._test_outputs(xs)
@@ -129,16 +129,16 @@ class Saved:
                 model.optimizer.iterations = int(config["iterations"])
                 names = [f"optimizer/{name}" for name in model.optimizer.slot_names]
                 model._saved_slots = [arrays.pop(name) for name in names if name in arrays]
-            xs = [arrays.pop(name) for name in _test_names("input", len(model.runner().inlets))]
+            xs = [arrays.pop(name) for name in test_names("input", len(model.runner().inlets))]
             found = model._test_outputs(xs)
             if "selftest/output" in arrays:
                 del found[1:]  # an older file has the first output alone
-            expected = [arrays.pop(name) for name in _test_names("output", len(found))]
+            expected = [arrays.pop(name) for name in test_names("output", len(found))]
         except _BROKEN as error:
             raise FormatError(f"{path}: config.json does not describe a model: {error}") from error
         if arrays:
             raise FormatError(f"{path}: members without a use: {sorted(arrays)}.")
-        if not _agree(found, expected):
+        if not agree(found, expected):
             raise FormatError(f"{path}: self-test failed: the model does not reproduce the outputs it was saved with.")
         return model
 
@@ -148,12 +148,15 @@ class Saved:
         raise NotImplementedError
 
 
-def _agree(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
-    pairs = list(zip(found, expected, strict=True))
-    return all(one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True) for one, other in pairs)
+def agree(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    """Whether two lists of outputs are the same but for rounding."""
+    return len(found) == len(expected) and all(
+        one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True) for one, other in zip(found, expected, strict=True)
+    )
 
 
-def _test_names(what: str, count: int) -> list[str]:
+def test_names(what: str, count: int) -> list[str]:
+    """The members that hold the inputs or outputs of a file's self-test."""
     return [f"selftest/{what}"] if count == 1 else [f"selftest/{what}{i}" for i in range(count)]
 
 

@@ -13,7 +13,7 @@ from rnnfast.interop.bounds import BROKEN
 from rnnfast.interop.onnx.parsing import DTYPES
 from rnnfast.interop.onnx.program import Program
 from rnnfast.interop.onnx.stream import OnnxStream
-from rnnfast.models.files import register_model
+from rnnfast.models.files import agree, register_model
 
 
 @register_model
@@ -41,7 +41,7 @@ class OnnxModel:
         self.inputs: dict[str, tuple[str, list[int | str | None] | None]] = {name: (dtype, dims) for name, dtype, dims in description["inputs"]}
         self.input_names = list(self.inputs)
         self.output_names: list[str] = list(description["outputs"])
-        self.proof: tuple[list[np.ndarray], np.ndarray] | None = None
+        self.proof: tuple[list[np.ndarray], list[np.ndarray]] | None = None
 
     # -- running ---------------------------------------------------------------------------------------------------------------
 
@@ -128,22 +128,20 @@ class OnnxModel:
 
         arrays = {f"weights/{i:06d}": a for i, a in enumerate(self._arrays)}
         xs, expected = self._proof()
-        arrays |= {f"selftest/input{i}": x for i, x in enumerate(xs)}
-        if expected is not None:
-            arrays["selftest/output"] = expected
+        arrays |= {f"selftest/input{i}": x for i, x in enumerate(xs)} | {f"selftest/output{i}": y for i, y in enumerate(expected)}
         save_archive(path, {"class_name": type(self).__name__, "config": self._description}, arrays)
 
-    def _proof(self) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """Inputs and what comes out first: the source's own numbers if there are any. A graph that takes none of those tried has no self-test."""
+    def _proof(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Inputs and what comes out: the source's own numbers if there are any. A graph that takes none of those tried has no self-test."""
         if self.proof is not None:
             return self.proof
         for attempt in range(2):
             xs = self.sample(attempt)
             try:
-                return xs, self._program.run(xs)[0]
+                return xs, self._program.run(xs)
             except ValueError:
                 continue
-        return [], None
+        return [], []
 
     def sample(self, attempt: int = 0) -> list[np.ndarray]:
         """Random inputs of sizes that the graph may take: 2, 3, ... for each name of a dimension, or (attempt 1) all 1."""
@@ -162,17 +160,17 @@ class OnnxModel:
             weights = [arrays.pop(name) for name in sorted(arrays) if name.startswith("weights/")]
             model = cls(config["config"], weights, label)
             tested = [arrays.pop(name) for name in [f"selftest/input{i}" for i in range(len(model.inputs))] if name in arrays]
-            expected = arrays.pop("selftest/output", None)
-            found = None if expected is None else model._program.run(model._feed(dict(zip(model.inputs, tested, strict=True))))[0]
+            expected = [arrays.pop(name) for name in [f"selftest/output{i}" for i in range(len(model.output_names))] if name in arrays]
+            found = model._program.run(model._feed(dict(zip(model.inputs, tested, strict=True)))) if expected else []
         except BROKEN as error:
             if isinstance(error, FormatError):
                 raise
             raise FormatError(f"{label}: config.json does not describe a model: {error}") from error
         if arrays:
             raise FormatError(f"{label}: members without a use: {sorted(arrays)}.")
-        if found is not None and (found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)):
+        if not agree(found, expected):
             raise FormatError(f"{label}: self-test failed: the model does not reproduce the outputs it was saved with.")
-        if found is not None:
+        if expected:
             model.proof = (tested, expected)
         return model
 
