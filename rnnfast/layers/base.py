@@ -129,6 +129,11 @@ class Layer:
         for variable in self.weights:
             variable.trainable = self._trainable and not variable.fixed
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether it has states that it starts from and leaves, and so a `describe_states` beside its `describe`."""
+        return hasattr(self, "describe_states")
+
     def sublayers(self) -> list[Layer]:
         """Layers inside this one, forward before backward."""
         return []
@@ -209,7 +214,7 @@ class Layer:
         return self.runner().predict(x, mask=mask, lengths=lengths, initial_state=initial_state, training=training)
 
     def _apply(self, inputs: list[graph.Symbol], states: list[graph.Symbol] | None) -> Any:
-        if states is None or (states and not hasattr(self, "describe_states")):
+        if states is None or (states and not self.recurrent):
             raise TypeError(f"{type(self).__name__} '{self.name}': initial_state must be symbols, of a recurrent layer, where the input is one.")
         if len(inputs) > 1 and not self.many:
             raise ValueError(f"{type(self).__name__} '{self.name}': takes one input, got {len(inputs)}.")

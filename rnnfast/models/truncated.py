@@ -21,11 +21,11 @@ def check_truncate(owner: str, truncate: Any) -> tuple[int, int] | None:
     return int(pair[0]), int(pair[1])
 
 
-def check_model(runner: Runner) -> None:
-    """Complain about what cannot be cut into windows."""
+def recurrent_layers(runner: Runner) -> list[Any]:
+    """The layers whose states are carried from window to window; complains about what cannot be cut into windows."""
     if len(runner.inlets) != 1 or len(runner.graph.outputs) != 1:
         raise ValueError(f"{runner.owner}: truncate needs one input and one output, got {len(runner.inlets)} and {len(runner.graph.outputs)}.")
-    recurrent = [layer for layer in runner.layers if hasattr(layer, "describe_states")]
+    recurrent = [layer for layer in runner.layers if layer.recurrent]
     if not recurrent:
         raise ValueError(f"{runner.owner}: truncate needs a recurrent layer.")
     for layer in runner.layers:
@@ -36,12 +36,7 @@ def check_model(runner: Runner) -> None:
             raise ValueError(f"{name}: truncate needs an output at every step; set return_sequences=True.")
         if layer in recurrent and layer.stateful:  # type: ignore[attr-defined]
             raise ValueError(f"{name}: truncate carries the states itself; set stateful=False.")
-
-
-def first_states(runner: Runner, batch: int) -> States:
-    """The states that all recurrent layers start from, by name."""
-    recurrent: list[Any] = [layer for layer in runner.layers if hasattr(layer, "describe_states")]
-    return {layer.name: layer.initial_values(batch) for layer in recurrent}
+    return recurrent
 
 
 class Windows:
@@ -57,7 +52,7 @@ class Windows:
 
     def __init__(self, steps: Steps, truncate: tuple[int, int], x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any) -> None:
         self.steps, runner = steps, steps.runner
-        check_model(runner)
+        layers = recurrent_layers(runner)
         (head,) = steps.heads
         assert head.loss is not None  # of the only output
         if head.loss.per_sequence:
@@ -74,7 +69,7 @@ class Windows:
         if self.y.shape[:2] != (self.batch, self.time):
             raise ShapeError(f"{runner.owner}: truncate needs a target for every step: y must begin with {(self.batch, self.time)}, got {self.y.shape}.")
         self.k1, self.k2 = (min(k, self.time) for k in truncate)
-        start = first_states(runner, self.batch)
+        start: States = {layer.name: layer.initial_values(self.batch) for layer in layers}
         self.states = steps.carried.setdefault(self.batch, start)
         for state, value in zip(self._all_states(), (value for values in start.values() for value in values), strict=True):
             state[...] = value
