@@ -182,7 +182,6 @@ A = np.zeros((2, 4, 3), np.float32)
         (lambda: two().predict_on_batch([A, A[:, :2]]), "one number of steps"),
         (lambda: two().predict_on_batch([A, A[..., :2]]), r"must have shape \(B, T, 3\)"),
         (lambda: two().predict_on_batch([A, A], lengths=[np.array([9, 1]), None]), r"lengths must be in \[0, 4\]"),
-        (lambda: two().stream(), "one input and one output"),
         (lambda: Model(Input((3,)), layers.Dense(1)(Input((3,)))), "must be among inputs"),
         (lambda: Model([Input((3,), name="x"), Input((3,), name="y")], layers.Dense(1)(Input((3,)))), "must be among inputs|leads to none"),
         (lambda: Model(3, 4), "inputs must be"),
