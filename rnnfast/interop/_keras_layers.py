@@ -74,7 +74,7 @@ class Maker:
         except FormatError:
             raise
         except (TypeError, ValueError) as error:
-            self.refuse(member, str(error).rstrip("."))
+            self.refuse(member, str(error).removeprefix(f"{member}: ").rstrip("."))
 
     def _one(self, kind: str, member: str, config: dict[str, Any]) -> layers.Layer:
         if kind in ("Bidirectional", "TimeDistributed"):

@@ -35,7 +35,7 @@ class Masks:
         self.read: set[Mask] = set()
         self.of_keras: dict[Symbol, Mask] = {}
         self.of_rows: dict[Symbol, Mask] = {}
-        self.roots: dict[Symbol, Symbol] = {}  # the (first) input that a symbol is made of
+        self.roots: dict[Symbol, Symbol] = {}  # the symbol, mostly an input, whose steps a symbol has
         self.shown: dict[Symbol, str] = {}  # what a masked step shows: the step before ("hold"), or what the layers make of nothing ("pad")
         self.setters: dict[Node, tuple[Symbol, str]] = {}
         self.displays: list[tuple[Symbol, str, str]] = []
@@ -80,7 +80,6 @@ class Masks:
             self.show(symbol, made.name)
             plain = layers.Reshape((-1, *(n or 0 for n in symbol.shape[2:])), name=f"{made.name}_unmasked", dtype=made.dtype)
             self.dropped[symbol] = plain(symbol)
-            self.roots[self.dropped[symbol]] = self.roots[symbol]
         return self.dropped[symbol]
 
     def show(self, symbol: Symbol, name: str) -> None:
@@ -95,10 +94,10 @@ class Masks:
         """Follow the masks through a layer that has been called."""
         first, source = outputs[0], inputs[0]
         root = self.roots.get(source, source)
-        self.roots |= dict.fromkeys(outputs, root)
         shown = self._shows(layer)
         if shown is not None:
             self.setters[first.node] = (root, shown)  # type: ignore[index]
+        self.roots |= {one: root if len(one.shape) == len(source.shape) or isinstance(layer, layers.Embedding) else one for one in outputs if not isinstance(layer, _SHOW)}
         rows = self.of_rows.get(source)
         if isinstance(layer, layers.Masking) or (isinstance(layer, layers.Embedding) and layer.mask_zero):
             mask = (source, float(getattr(layer, "mask_value", 0)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from rnnfast import layers
 from rnnfast.interop._hdf5 import Tree
-from rnnfast.interop._keras_graph import Net, Part
+from rnnfast.interop._keras_config import Net, Part
 from rnnfast.interop._keras_layers import places
 from rnnfast.interop.bounds import refuse
 from rnnfast.layers.base import snake_case

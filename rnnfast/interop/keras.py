@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast.interop._keras_graph import Assembler, flat, parse
+from rnnfast.interop._keras_config import flat, parse
+from rnnfast.interop._keras_graph import Assembler
 from rnnfast.interop._keras_layers import Maker
 from rnnfast.interop._keras_weights import fill_from_layers
-from rnnfast.interop.bounds import as_format_error
+from rnnfast.interop.bounds import as_format_error, refuse
 from rnnfast.interop.selftest import prove
 from rnnfast.layers.recurrent import OverTime
 
@@ -49,6 +50,8 @@ def from_keras(model: Any) -> Any:
     if not (hasattr(model, "to_json") and hasattr(model, "get_layer")):
         raise TypeError(f"from_keras: model must be a Keras model, got {type(model).__name__}.")
     source = f"Keras model '{model.name}'"
+    if not model.built:
+        refuse(source, "model", "is not built, so its shapes are not known; begin it with Input(shape), or call model.build(input_shape)")
     with as_format_error(source, "model"):
         saved = json.loads(model.to_json())
         maker = Maker(source, old=str(saved.get("keras_version", "3"))[:1] in "12")

@@ -10,7 +10,8 @@ from typing import Any
 
 from rnnfast import layers
 from rnnfast.interop._hdf5 import Tree, opened
-from rnnfast.interop._keras_graph import Assembler, Net, Part, parse
+from rnnfast.interop._keras_config import Net, Part, parse
+from rnnfast.interop._keras_graph import Assembler
 from rnnfast.interop._keras_layers import KNOWN, Maker, places
 from rnnfast.interop._keras_weights import check_all_taken, fill_from_groups, fill_from_lists, numbered
 from rnnfast.interop.bounds import as_format_error, extra, read_member, refuse

@@ -180,7 +180,7 @@ class Embedding(Layer):
         return (*shape, self.output_dim)
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        x.rows.root.hold = False
+        b.show_masked(x.rows, False)
         y = b.embedding(x, self.embeddings)
         if self.activity_regularizer is not None:
             b.activities.append((y, self.activity_regularizer))
@@ -219,7 +219,7 @@ class Masking(Layer):
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         if not x.outside:
             raise ValueError(f"Masking '{self.name}': must be the first layer of a model, since it reads the model's input.")
-        x.rows.root.hold = False
+        b.show_masked(x.rows, False)
         return x
 
     def get_config(self) -> dict[str, Any]:

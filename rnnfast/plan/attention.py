@@ -133,7 +133,7 @@ def add_attention(b: Builder, query: Tensor, value: Tensor, key: Tensor, score: 
         Whether the softmax is returned too, as rows [value's time] of the query's map.
     """
     made = _Attention(b, query, value, key, score, show)
-    query.rows.root.hold = False
+    b.show_masked(query.rows, False)
     made.add("attention", False)
     b.on_backward(made.back)
     return made.y, made.shown

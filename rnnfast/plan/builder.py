@@ -147,6 +147,15 @@ class Builder:
         self.derived.append((rows, how, parent))
         return rows
 
+    def show_masked(self, rows: Rows, hold: bool) -> None:
+        """What masked steps show: the step before them (`hold`) or the pad. It holds for all maps that have these steps."""
+        chain: dict[int, tuple[str, Rows]] = {id(made): (how, parent) for made, how, parent in self.derived}
+        while id(rows) in chain:
+            how, rows = chain[id(rows)]
+            if how in ("set_batch_of", "set_repeat_of"):  # behind which every step exists
+                return
+        rows.hold = hold
+
     def batch_rows(self, rows: Rows) -> Rows:
         """The map of one row a sequence."""
         return self.derive(Rows(rows.batch, 1), "set_batch_of", rows)

@@ -59,7 +59,7 @@ class Window:
 
 def output_rows(b: Builder, rows: Rows, window: Window) -> Rows:
     """The map of what windows over `rows` give; its masked steps show the rows' pads."""
-    rows.root.hold = False
+    b.show_masked(rows, False)
     if window.keeps_time:
         return rows
     return b.derive(_engine.WindowRows(rows.batch, window.steps(rows.time), asdict(window)), "set_windows_of", rows)

@@ -186,7 +186,7 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Any], sequence: bool, 
     """
     if x.rows.masked or b.gradients:
         x = b.packed(x)
-    x.rows.root.hold = not directions[-1].zero_output
+    b.show_masked(x.rows, not directions[-1].zero_output)
     width = sum(d.width for d in directions)
     whole = b.tensor("both directions", x, (width,)) if concat and sequence else None
     ends = b.tensor("both ends", x, (width,), b.batch_rows(x.rows), timed=False) if concat and last else None

@@ -145,7 +145,7 @@ MASKED: dict[str, Callable[[], Any]] = {
     "masked beside unmasked": lambda: masked_beside_unmasked(True),
     "masked embedding beside unmasked": lambda: masked_beside_unmasked(False),
     "two embeddings": one_mask_of_two,
-    "states": lambda: Model((x := Input((None,), dtype="int32")), L.LSTM(4, return_state=True)(L.Embedding(5, 3, mask_zero=True)(x))),
+    "states": lambda: Model((x := Input((None,), dtype="int32")), list(L.LSTM(4, return_state=True)(L.Embedding(5, 3, mask_zero=True)(x)))),
 }  # fmt: skip
 
 
@@ -276,7 +276,7 @@ def plus() -> Any:
 
 def half_masked() -> Any:
     a = Input((6,), dtype="int32")
-    return Model(a, L.LSTM(3)(L.Concatenate()([L.Embedding(7, 3, mask_zero=True)(a), L.Embedding(7, 2)(a)])))
+    return Model(a, [L.LSTM(3)(L.Embedding(7, 3, mask_zero=True)(a)), L.GRU(3)(L.Embedding(7, 2)(a))])
 
 
 def shown_twice() -> Any:
@@ -315,7 +315,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "operation": (plus, "Add 'add.*operation outside a layer"),
     "axis": (lambda: chain(L.BatchNormalization(axis=1)), "BatchNormalization 'batch.*axis must be the last"),
     "channels first": (lambda: chain(L.Conv1D(3, 2, data_format="channels_first")), "Conv1D 'conv1d.*data_format must be 'channels_last'"),
-    "unbuilt": (lambda: Sequential([L.LSTM(3)]), "its shape is not known; build the model"),
+    "unbuilt": (lambda: Sequential([L.LSTM(3)]), "is not built, so its shapes are not known"),
     "training": (training, "Dropout 'dropout.*is called with training=True"),
     "given mask": (given_mask, "LSTM 'lstm.*"),
     "reversed mask": (lambda: masked(0.0, L.GRU(4, return_sequences=True, go_backwards=True), L.LSTM(3)), "LSTM 'lstm.*reversed order"),
