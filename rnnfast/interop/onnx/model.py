@@ -93,7 +93,8 @@ class OnnxModel:
     def predict_on_batch(self, x: Any) -> Any:
         """The output for an array; with several inputs for a list in the order of `input_names` or a dict. Several outputs come as a list."""
         if not isinstance(x, Mapping):
-            given = list(x) if isinstance(x, list | tuple) and len(self.inputs) > 1 else [x]
+            several = isinstance(x, list | tuple) and (len(self.inputs) > 1 or (len(x) == 1 and isinstance(x[0], np.ndarray)))
+            given = list(x) if several else [x]
             if len(given) != len(self.inputs):
                 raise ValueError(f"{self.label}: must be given {len(self.inputs)} inputs ({', '.join(self.inputs)}), got {len(given)}.")
             x = dict(zip(self.inputs, given, strict=True))

@@ -89,7 +89,11 @@ def gather(x: Array, indices: Array, *, axis: int = 0) -> Array:
 
 @operator("GatherElements")
 def gather_elements(x: Array, indices: Array, *, axis: int = 0) -> Array:
-    return np.take_along_axis(x, np.where(indices < 0, indices + x.shape[axis], indices), axis)
+    whole = axis % x.ndim
+    if indices.ndim != x.ndim or any(n > m for i, (n, m) in enumerate(zip(indices.shape, x.shape, strict=True)) if i != whole):
+        raise ValueError(f"indices of shape {indices.shape} reach beyond {x.shape}")
+    part = x[tuple(slice(None) if i == whole else slice(n) for i, n in enumerate(indices.shape))]
+    return np.take_along_axis(part, np.where(indices < 0, indices + x.shape[axis], indices), axis)
 
 
 @operator("Shape")

@@ -19,10 +19,10 @@ from rnnfast.interop.onnx.parsing import DTYPES
 
 REQUIRED = inspect.Parameter.empty
 _KINDS: dict[str, Callable[[Any], bool]] = {
-    "int": lambda v: isinstance(v, int), "float": lambda v: isinstance(v, float | int), "str": lambda v: isinstance(v, str),
+    "int": lambda v: isinstance(v, int), "float": lambda v: isinstance(v, float), "str": lambda v: isinstance(v, str),
     "ints": lambda v: isinstance(v, list) and all(isinstance(n, int) for n in v), "array": lambda v: isinstance(v, np.ndarray),
     "dtype": lambda v: v in DTYPES,
-    "floats": lambda v: isinstance(v, list) and all(isinstance(n, float | int) for n in v),
+    "floats": lambda v: isinstance(v, list) and all(isinstance(n, float) for n in v),
     "strings": lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v),
 }  # fmt: skip
 ints = list[int]  # as attributes' types are written

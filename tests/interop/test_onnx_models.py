@@ -1,0 +1,265 @@
+"""Whole ONNX models: calls, files, proof by onnxruntime, streams, what PyTorch's exporters write."""
+
+import io
+import logging
+import subprocess
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+
+import numpy as np
+import pytest
+
+import rnnfast
+from rnnfast.interop.onnx.stream import stem
+from tests.interop.onnx_cases import graph, judged, onnx, recurrent_arrays, value
+from tests.peers import require
+
+MAKE = onnx.helper.make_node
+
+
+def tagger(time="time", batch="batch"):
+    """A bidirectional GRU with a projection: [time, batch, 4] -> [time, batch, 3]."""
+    rng = np.random.default_rng(0)
+    arrays = recurrent_arrays("GRU", rng, leave="XHL", direction="bidirectional")
+    nodes = [
+        MAKE("GRU", ["x", "W", "R", "B"], ["y"], direction="bidirectional", hidden_size=6), MAKE("Transpose", ["y"], ["t"], perm=[0, 2, 1, 3]),
+        MAKE("Reshape", ["t", "shape"], ["r"]), MAKE("MatMul", ["r", "K"], ["m"]), MAKE("Softmax", ["m"], ["out"], axis=-1),
+    ]  # fmt: skip
+    weights = arrays | {"shape": np.array([0, 0, 12]), "K": rng.standard_normal((12, 3)).astype("f")}
+    return graph(nodes, [value("x", None, [time, batch, 4])], ["out"], weights)
+
+
+def decoder(names=("h_in", "h_out"), layers=2):
+    """Stacked GRUs of one step or more, whose states of all layers are one input and one output; a sigmoid of a projection behind them."""
+    rng = np.random.default_rng(1)
+    nodes, weights, below = [], {"K": rng.standard_normal((6, 2)).astype("f"), "split": np.ones(layers, np.int64)}, "x"
+    nodes.append(MAKE("Split", [names[0], "split"], [f"h{i}" for i in range(layers)], axis=0))
+    for i in range(layers):
+        arrays = recurrent_arrays("GRU", rng, sizes=(1, 1, 4 if i == 0 else 6, 6), leave="XHL")
+        weights |= {f"{name}{i}": array for name, array in arrays.items()}
+        nodes += [MAKE("GRU", [below, f"W{i}", f"R{i}", f"B{i}", "", f"h{i}"], [f"y{i}", f"n{i}"], hidden_size=6), MAKE("Squeeze", [f"y{i}", "one"], [f"s{i}"])]
+        below = f"s{i}"
+    weights["one"] = np.array([1])
+    nodes += [MAKE("Concat", [f"n{i}" for i in range(layers)], [names[1]], axis=0), MAKE("MatMul", [below, "K"], ["m"]), MAKE("Sigmoid", ["m"], ["score"])]
+    inputs = [value("x", None, ["time", "batch", 4]), value(names[0], None, [layers, "batch", 6])]
+    return graph(nodes, inputs, ["score", names[1]], weights)
+
+
+def test_calls():
+    model = tagger()
+    ready = rnnfast.from_onnx(model.SerializeToString())
+    assert ready.input_names == ["x"] and ready.output_names == ["out"] and ready.inputs == {"x": ("float32", ["time", "batch", 4])}
+    for shape in ((5, 3, 4), (1, 1, 4), (40, 9, 4)):
+        x = np.random.default_rng(2).standard_normal(shape).astype("f")
+        expected = judged(model, {"x": x})[0]
+        for found in (ready.run({"x": x})["out"], ready.predict(x), ready(x), ready.predict_on_batch({"x": x.astype("f8")}), ready.run({"x": x[::-1]})["out"][::-1]):
+            assert found.dtype == np.float32
+            if found.shape == expected.shape and found.flags.c_contiguous:
+                np.testing.assert_allclose(found, expected, atol=3e-6)
+    with pytest.raises(ValueError, match=r"no input is called 'y'.*Known: x"):
+        ready.run({"y": x})
+    with pytest.raises(ValueError, match="input 'x' must be given"):
+        ready.run({})
+    with pytest.raises(TypeError, match="input 'x' must be float32, got complex128"):
+        ready(x.astype(complex))
+    with pytest.raises(rnnfast.ShapeError, match=r"must have shape \(time, batch, 4\), got \(5, 4\)"):
+        ready(x[0, :5])
+    with pytest.raises(ValueError, match=r"cannot be streamed, because none of its inputs \(x\)"):
+        ready.stream()
+
+
+def test_several_outputs_are_new_arrays():
+    ready = rnnfast.from_onnx(graph([MAKE("Identity", ["x"], ["a"]), MAKE("Neg", ["x"], ["b"])], [value("x", np.zeros(3, "f"))], ["a", "b", "k", "x"], {"k": np.ones(2)}).SerializeToString())
+    x = np.arange(3, dtype="f")
+    found = ready(x)
+    assert [one.tolist() for one in found] == [[0, 1, 2], [0, -1, -2], [1, 1], [0, 1, 2]]
+    for one in found:
+        one[...] = 9
+    assert x.tolist() == [0, 1, 2] and ready(x)[2].tolist() == [1, 1]
+
+
+def test_files(tmp_path):
+    model, path = decoder(), tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    ready = rnnfast.load(path)
+    rnnfast.interop.convert(path, tmp_path / "m.rnnf")
+    ready.save(tmp_path / "again.rnnf")
+    assert (tmp_path / "m.rnnf").read_bytes() == (tmp_path / "again.rnnf").read_bytes()
+    same = rnnfast.load(tmp_path / "m.rnnf")
+    feeds = dict(zip(ready.input_names, ready.sample(), strict=True))
+    for name, found in same.run(feeds).items():
+        np.testing.assert_array_equal(found, ready.run(feeds)[name])
+    same.save(tmp_path / "third.rnnf")
+    assert (tmp_path / "third.rnnf").read_bytes() == (tmp_path / "m.rnnf").read_bytes()
+
+
+def test_saved_models_need_numpy_alone(tmp_path):
+    rnnfast.from_onnx(decoder().SerializeToString()).save(tmp_path / "m.rnnf")
+    code = f"import sys; sys.modules['onnx'] = sys.modules['google'] = None; import rnnfast; print(rnnfast.load({str(tmp_path / 'm.rnnf')!r}).output_names)"
+    assert "['score', 'h_out']" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_proof(tmp_path):
+    model = tagger()
+    require("onnxruntime")
+    ready = rnnfast.interop.onnx.from_onnx(model.SerializeToString(), prove=True)
+    xs, expected = ready.proof
+    np.testing.assert_array_equal(expected, judged(model, {"x": xs[0]})[0])
+    ready.save(tmp_path / "m.rnnf")
+    np.testing.assert_array_equal(rnnfast.load(tmp_path / "m.rnnf").proof[1], expected)
+
+
+def test_without_onnx(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'rnnfast\[onnx\]'"):
+        rnnfast.from_onnx(b"\x08\x08")
+
+
+# -- streams -------------------------------------------------------------------------------------------------------------------
+
+
+def test_stream_of_steps_and_chunks():
+    model = decoder()
+    ready = rnnfast.from_onnx(model.SerializeToString())
+    x = np.random.default_rng(3).standard_normal((11, 4)).astype("f")
+    whole = judged(model, {"x": x[:, None], "h_in": np.zeros((2, 1, 6), "f")})
+    stream = ready.stream()
+    assert stream.states == {"h_in": "h_out"}
+    steps = np.stack([stream.step(one) for one in x])
+    np.testing.assert_allclose(steps, whole[0][:, 0], atol=3e-6)
+    np.testing.assert_allclose(stream.get_state()["h_in"], whole[1], atol=3e-6)
+    stream.reset()
+    np.testing.assert_allclose(np.concatenate([stream.process(x[:4]), stream.process(x[4:5]), stream.process(x[5:])]), steps, atol=3e-6)
+    stream.reset()
+    stream.process(x[:6])
+    state, other = stream.get_state(), stream.copy()
+    first = stream.process(x[6:])
+    np.testing.assert_array_equal(other.process(x[6:]), first)
+    stream.set_state(state)
+    np.testing.assert_array_equal(stream.process(x[6:]), first)
+    with pytest.raises(rnnfast.ShapeError, match=r"state 'h_in' must have shape \(2, 1, 6\)"):
+        stream.set_state({"h_in": np.zeros((2, 6))})
+    with pytest.raises(ValueError, match="state must have"):
+        stream.set_state({})
+    with pytest.raises(rnnfast.ShapeError, match="at least one"):
+        stream.process(x[:0])
+    with pytest.raises(ValueError, match="x"):
+        stream.step(np.zeros(5))
+
+
+def test_states_are_found_by_the_nodes_or_told():
+    ready = rnnfast.from_onnx(decoder(("a", "17")).SerializeToString())
+    assert ready.stream().states == {"a": "17"} == ready.stream({"a": "17"}).states
+    with pytest.raises(ValueError, match="no output is called 'b'"):
+        ready.stream({"a": "b"})
+    accumulator = graph([MAKE("Add", ["x", "state"], ["new_state"]), MAKE("Neg", ["new_state"], ["y"])], [value(name, None, ["n", 2]) for name in ("x", "state")], ["y", "new_state"])
+    stream = rnnfast.from_onnx(accumulator.SerializeToString()).stream()
+    assert stream.states == {"state": "new_state"}
+    np.testing.assert_array_equal(stream.process([[1, 2], [3, 4], [5, 6]]), [[-1, -2], [-4, -6], [-9, -12]])
+
+
+def test_several_inputs_and_outputs_by_name():
+    nodes = [MAKE("Add", ["x", "z"], ["s"]), MAKE("Add", ["s", "state"], ["stateN"]), MAKE("Neg", ["stateN"], ["y"]), MAKE("Identity", ["s"], ["sum"])]
+    model = graph(nodes, [value(name, None, [1, 2]) for name in ("x", "z", "state")], ["y", "sum", "stateN"])
+    stream = rnnfast.from_onnx(model.SerializeToString()).stream()
+    found = stream.process({"x": [[1, 2], [3, 4]], "z": np.ones((2, 2))})
+    assert found["y"].tolist() == [[-2, -3], [-6, -8]] and found["sum"].tolist() == [[2, 3], [4, 5]]
+    with pytest.raises(ValueError, match="must be given a dict"):
+        stream.step([1, 2])
+
+
+@pytest.mark.parametrize("names", [("h", "h_out"), ("h0", "hn"), ("initial_h", "Y_h"), ("state", "stateN"), ("past_conv", "present_conv"), ("hiddenIn", "hiddenOut"), ("c_in", "cn"), ("cache.0.in", "cache.0.out")])
+def test_names_of_states(names):
+    assert stem(names[0]) == stem(names[1]) != ""
+
+
+# -- exporters -----------------------------------------------------------------------------------------------------------------
+
+
+def exported(module, arguments, names, dynamic, dynamo, path):
+    """A file of PyTorch's."""
+    torch = require("torch")
+    if dynamo:
+        require("onnxscript")
+        how = {"dynamic_shapes": tuple({axis: torch.export.Dim.AUTO for axis in dynamic[name]} for name in names), "external_data": False}
+    else:
+        how = {"dynamic_axes": {name: {axis: f"n{axis}" for axis in axes} for name, axes in dynamic.items()}}
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module.eval(), arguments, path, dynamo=dynamo, input_names=names, **how)
+    logging.disable(logging.NOTSET)
+    return rnnfast.load(path)
+
+
+def with_states(torch, kind, batch_first=True, **options):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = getattr(torch.nn, kind)(4, 6, batch_first=batch_first, **options)
+            self.out = torch.nn.Linear(6 * (2 if options.get("bidirectional") else 1), 3)
+
+        def forward(self, x, h0=None, c0=None):
+            y, new = self.rnn(x, h0 if c0 is None else (h0, c0))
+            return (torch.sigmoid(self.out(y)), *(new if isinstance(new, tuple) else (new,))) if h0 is not None else self.out(y)
+
+    return Net()
+
+
+@pytest.mark.parametrize(("kind", "dynamo"), [("RNN", False), ("LSTM", False), ("GRU", False), ("LSTM", True), ("RNN", True)])
+@pytest.mark.parametrize("states", [False, True])
+def test_exported_from_torch(kind, dynamo, states, tmp_path):
+    torch = require("torch")
+    torch.manual_seed(0)
+    options = {} if states else {"num_layers": 2, "bidirectional": True}
+    module = with_states(torch, kind, batch_first=not states, **options)
+    count = {"LSTM": 2}.get(kind, 1) if states else 0
+    names = ["x", *("h0", "c0")[:count]]
+    arguments = (torch.randn(5, 2, 4), *(torch.randn(1, 2, 6) for _ in range(count)))
+    dynamic = {name: [1] if i or (kind == "RNN" and dynamo) else [0, 1] for i, name in enumerate(names)}  # RNN is unrolled there
+    if kind == "RNN" and dynamo and not states:
+        dynamic = {"x": [0]}
+    ready = exported(module, arguments, names, dynamic, dynamo, str(tmp_path / "m.onnx"))
+    larger = arguments if kind == "RNN" and dynamo else (torch.randn(7, 3, 4), *(torch.randn(1, 3, 6) for _ in range(count)))
+    for given in (arguments, larger):
+        with torch.no_grad():
+            expected = module(*given)
+        found = ready([one.numpy() for one in given])
+        for mine, right in zip(found if states else [found], expected if states else [expected], strict=True):
+            np.testing.assert_allclose(mine, right.numpy(), atol=2e-6)
+    if states and not (kind == "RNN" and dynamo):
+        stream, x = ready.stream(), torch.randn(9, 1, 4)
+        assert list(stream.states) == names[1:] and stream._whole is not None
+        with torch.no_grad():
+            expected = module(x, *(torch.zeros(1, 1, 6) for _ in range(count)))[0][:, 0].numpy()
+        np.testing.assert_allclose(stream.process(x[:, 0].numpy()), expected, atol=2e-6)
+        stream.reset()
+        np.testing.assert_allclose(np.stack([stream.step(one) for one in x[:, 0].numpy()]), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_exported_text_classifier(dynamo, tmp_path):
+    torch = require("torch")
+    torch.manual_seed(0)
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            n = torch.nn
+            self.embedding, self.norm, self.conv, self.batch_norm = n.Embedding(20, 5), n.LayerNorm(5), n.Conv1d(5, 8, 3, padding=1), n.BatchNorm1d(8)
+            self.pool, self.rnn, self.out, self.drop = n.MaxPool1d(2), n.GRU(8, 6, batch_first=True, bidirectional=True), n.Linear(12, 3), n.Dropout(0.5)
+
+        def forward(self, tokens):
+            x = self.norm(self.embedding(tokens)).transpose(1, 2)
+            y, _ = self.rnn(self.pool(torch.relu(self.batch_norm(self.conv(x)))).transpose(1, 2))
+            return torch.log_softmax(self.out(self.drop(torch.cat([y[:, -1], y.mean(1)], 1)[:, :12] + y.max(1).values)), -1)
+
+    module = Net()
+    module.batch_norm.running_mean.normal_()
+    module.batch_norm.running_var.uniform_(0.5, 2)
+    tokens = torch.randint(0, 20, (2, 8))
+    ready = exported(module, (tokens,), ["tokens"], {"tokens": [0, 1]}, dynamo, str(tmp_path / "m.onnx"))
+    for given in (tokens, torch.randint(0, 20, (3, 14))):
+        with torch.no_grad():
+            np.testing.assert_allclose(ready(given.numpy()), module(given).numpy(), atol=3e-6)
