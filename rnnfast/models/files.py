@@ -47,7 +47,7 @@ class Saved:
         arrays = {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)}
         xs, expected = self._proof()
         for what, values in (("input", xs), ("output", expected)):
-            arrays |= dict(zip(test_names(what, len(values)), values, strict=True))
+            arrays |= dict(zip(selftest_names(what, len(values)), values, strict=True))
         config: dict[str, Any] = {"class_name": type(self).__name__, "config": self.get_config(), "seeds": [list(s.get_state()) for s in self._seeds()]}
         config["shuffle"] = self.get_random_state()
         if self.origin:
@@ -129,11 +129,11 @@ class Saved:
                 model.optimizer.iterations = int(config["iterations"])
                 names = [f"optimizer/{name}" for name in model.optimizer.slot_names]
                 model._saved_slots = [arrays.pop(name) for name in names if name in arrays]
-            xs = [arrays.pop(name) for name in test_names("input", len(model.runner().inlets))]
+            xs = [arrays.pop(name) for name in selftest_names("input", len(model.runner().inlets))]
             found = model._test_outputs(xs)
             if "selftest/output" in arrays:
                 del found[1:]  # an older file has the first output alone
-            expected = [arrays.pop(name) for name in test_names("output", len(found))]
+            expected = [arrays.pop(name) for name in selftest_names("output", len(found))]
         except _BROKEN as error:
             raise FormatError(f"{path}: config.json does not describe a model: {error}") from error
         if arrays:
@@ -149,14 +149,14 @@ class Saved:
 
 
 def agree(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
-    """Whether two lists of outputs are the same but for rounding."""
+    """Whether a model still gives the numbers of its self-test."""
     return len(found) == len(expected) and all(
         one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-5, equal_nan=True) for one, other in zip(found, expected, strict=True)
     )
 
 
-def test_names(what: str, count: int) -> list[str]:
-    """The members that hold the inputs or outputs of a file's self-test."""
+def selftest_names(what: str, count: int) -> list[str]:
+    """What a file calls the arrays of its self-test."""
     return [f"selftest/{what}"] if count == 1 else [f"selftest/{what}{i}" for i in range(count)]
 
 

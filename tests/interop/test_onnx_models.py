@@ -105,9 +105,9 @@ def test_proof(tmp_path):
     require("onnxruntime")
     ready = rnnfast.interop.onnx.from_onnx(model.SerializeToString(), prove=True)
     xs, expected = ready.proof
-    np.testing.assert_array_equal(expected, judged(model, {"x": xs[0]})[0])
+    np.testing.assert_array_equal(expected[0], judged(model, {"x": xs[0]})[0])
     ready.save(tmp_path / "m.rnnf")
-    np.testing.assert_array_equal(rnnfast.load(tmp_path / "m.rnnf").proof[1], expected)
+    np.testing.assert_array_equal(rnnfast.load(tmp_path / "m.rnnf").proof[1][0], expected[0])
 
 
 def test_without_onnx(monkeypatch):

@@ -13,7 +13,7 @@ from rnnfast.interop.bounds import BROKEN
 from rnnfast.interop.onnx.parsing import DTYPES
 from rnnfast.interop.onnx.program import Program
 from rnnfast.interop.onnx.stream import OnnxStream
-from rnnfast.models.files import agree, register_model
+from rnnfast.models.files import agree, register_model, selftest_names
 
 
 @register_model
@@ -129,15 +129,14 @@ class OnnxModel:
 
         arrays = {f"weights/{i:06d}": a for i, a in enumerate(self._arrays)}
         xs, expected = self._proof()
-        arrays |= {f"selftest/input{i}": x for i, x in enumerate(xs)} | {f"selftest/output{i}": y for i, y in enumerate(expected)}
+        arrays |= dict(zip(selftest_names("input", len(xs)), xs, strict=True)) | dict(zip(selftest_names("output", len(expected)), expected, strict=True))
         save_archive(path, {"class_name": type(self).__name__, "config": self._description}, arrays)
 
     def _proof(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Inputs and what comes out: the source's own numbers if there are any. A graph that takes none of those tried has no self-test."""
+        """Inputs and what comes out: the source's own numbers if there are any. A graph that takes none of the inputs tried has no self-test."""
         if self.proof is not None:
             return self.proof
-        for attempt in range(2):
-            xs = self.sample(attempt)
+        for xs in (self.sample(0), self.sample(1)):
             try:
                 return xs, self._program.run(xs)
             except ValueError:
@@ -160,19 +159,18 @@ class OnnxModel:
             _check_description(config["config"])
             weights = [arrays.pop(name) for name in sorted(arrays) if name.startswith("weights/")]
             model = cls(config["config"], weights, label)
-            tested = [arrays.pop(name) for name in [f"selftest/input{i}" for i in range(len(model.inputs))] if name in arrays]
-            expected = [arrays.pop(name) for name in [f"selftest/output{i}" for i in range(len(model.output_names))] if name in arrays]
+            tested, expected = ([arrays.pop(name) for name in selftest_names(what, n) if name in arrays] for what, n in (("input", len(model.inputs)), ("output", len(model.output_names))))
             found = model._program.run(model._feed(dict(zip(model.inputs, tested, strict=True)))) if expected else []
+            good = agree(found, expected)
         except BROKEN as error:
             if isinstance(error, FormatError):
                 raise
             raise FormatError(f"{label}: config.json does not describe a model: {error}") from error
         if arrays:
             raise FormatError(f"{label}: members without a use: {sorted(arrays)}.")
-        if not agree(found, expected):
+        if not good:
             raise FormatError(f"{label}: self-test failed: the model does not reproduce the outputs it was saved with.")
-        if expected:
-            model.proof = (tested, expected)
+        model.proof = (tested, expected) if expected else None
         return model
 
     def __repr__(self) -> str:

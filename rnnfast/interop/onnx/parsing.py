@@ -142,9 +142,7 @@ class _Parser:
         if one.type == 4:
             return {"tensor": self._tensor(one.t, f"{member}: attribute '{one.name}'")}
         if one.type == 5:
-            if one.g.input:
-                refuse(self.label, member, f"attribute '{one.name}': a graph with inputs")
-            return {"graph": self._graph(one.g, depth + 1)}
+            return {"graph": None if one.g.input else self._graph(one.g, depth + 1)}  # inputs: of an operator that is refused
         refuse(self.label, member, f"attribute '{one.name}': type {one.type} is not supported")
 
     def _tensor(self, tensor: Any, member: str) -> int:
