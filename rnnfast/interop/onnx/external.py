@@ -22,14 +22,17 @@ def read_external(label: str, member: str, entries: list[tuple[str, str]], folde
         refuse(label, member, f"external data are {length} bytes, its type and shape need {wanted}")
     location = found.get("location", "")
     handle = _open(label, member, folder, location)
-    with open(handle, "rb") as file:
+    try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
             refuse(label, member, f"external data in '{location}', which is not a regular file with a single name")
         if offset + length > facts.st_size:
             refuse(label, member, f"external data end at byte {offset + length} of '{location}', which has {facts.st_size}")
-        file.seek(offset)
-        content = file.read(length)
+        with open(handle, "rb", closefd=False) as file:
+            file.seek(offset)
+            content = file.read(length)
+    finally:
+        os.close(handle)
     if len(content) != length:
         refuse(label, member, f"external data of '{location}' are cut off")
     return content
