@@ -48,3 +48,11 @@ def test_the_table(capsys, tmp_path):
     assert "infer rnn 1,1,16,16" in capsys.readouterr().out
     figures = json.loads(file.read_text())
     assert figures["rows"][0]["microseconds"]["rnnfast"] > 0
+
+
+def test_streams_are_timed_beside_their_peers(tmp_path, capsys):
+    assert main(["--streams", "--quick", "--json", str(tmp_path / "streams.json")]) == 0
+    rows = {row["case"]: row for row in json.loads((tmp_path / "streams.json").read_text())["rows"]}
+    assert all(0 < row["median"] <= row["p99.9"] for row in rows.values())
+    assert rows["process lstm 16"]["peers"]["RTNeural"] == 0.083 and "numpy" in rows["step gru 64"]["peers"]
+    assert sum("of a stream alone" in line for line in capsys.readouterr().out.splitlines()) >= 2

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast import _engine
+from rnnfast.benchmark import streams
 from rnnfast.benchmark.cases import GRID, Case
 from rnnfast.benchmark.rivals import ALL, INFERENCE_ONLY
 
@@ -188,12 +189,16 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of 0.05 s")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the ratios (needs matplotlib)")
+    parser.add_argument("--streams", action="store_true", help="live streams and pools of them instead of the grid")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for."""
     chosen = options(arguments)
+    if chosen.streams:
+        with quiet_machine():
+            return streams.main(0.05 if chosen.quick else 5 * chosen.seconds, chosen.json)
     rounds, seconds = (1, 0.05) if chosen.quick else (chosen.rounds, chosen.seconds)
     peers = [name for name in chosen.peers.split(",") if name and importlib.util.find_spec(name)]
     settings = sorted({1, _engine.get_num_threads()}, reverse=True)
