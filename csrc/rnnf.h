@@ -70,9 +70,9 @@ typedef struct {
     const void *x; /* [steps, I], a step x_step after the other; x . W + b, [steps][panel][G][V], where kernel is NULL */
     int64_t x_step, inputs, units, steps;
     const void *kernel, *bias, *recurrent, *recurrent_bias; /* panels; a bias may be NULL */
-    void *h[2];   /* [H padded] state before the first step; the states take turns in both */
-    void *memory; /* [H padded] second state, in place */
-    void *y;      /* [steps, H], a step y_step after the other; may be NULL */
+    void *h[2];                                             /* [H padded] state before the first step; the states take turns in both */
+    void *memory;                                           /* [H padded] second state, in place */
+    void *y;                                                /* [steps, H], a step y_step after the other; may be NULL */
     int64_t y_step;
     int act, recurrent_act;
     int turn; /* odd: the first step walks over the panels from the last to the first; steps take turns */

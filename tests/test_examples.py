@@ -40,7 +40,7 @@ EXAMPLES: dict[str, dict[str, tuple[str, float]]] = {
     "next_word": {"ratio": ("<", 1.0)},
     "sentiment": {"accuracy": (">", 0.97), "bag_of_words": ("<", 0.85)},
     "statal": {"Statal 100": (">", 0.97), "SimpleRNN 100": ("<", 0.6)},
-    "streams": {"network": (">", 0.85), "threshold": ("<", 0.75), "same as alone": ("==", 1.0), "beam of 4": (">", 0.8), "one text": ("<", 0.9), "full beam": ("==", 1.0)},
+    "streams": {"network": (">", 0.82), "threshold": ("<", 0.68), "same as alone": ("==", 1.0), "beam of 4": (">", 0.8), "one text": ("<", 0.9), "full beam": ("==", 1.0)},
     "tagging": {"f1": (">", 0.98), "baseline_f1": ("<", 0.85)},
     "transcription": {"cer_beam": ("<", 0.15), "beam_minus_greedy": ("<=", 0.002), "cer_detector": (">", 0.2)},
     "translation": {"attention": (">", 0.93), "without attention": ("<", 0.6), "nearest string": ("<", 0.1)},

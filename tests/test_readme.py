@@ -18,7 +18,7 @@ def test_readme():
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("page", ["coming_from", "data", "diagnostics", "estimators", "forecasting", "keras", "models", "training_through_time"])
+@pytest.mark.parametrize("page", ["coming_from", "data", "diagnostics", "estimators", "forecasting", "keras", "models", "streams", "training_through_time"])
 def test_pages(page):
     results = doctest.testfile(str(Path(__file__).parent.parent / "docs" / f"{page}.md"), module_relative=False)
     assert results.attempted > 4

@@ -143,7 +143,7 @@ def test_tokens(rng):
     stream.reset()
     np.testing.assert_array_equal(np.concatenate([stream.process(x[:9]), stream.process(x[9:18]), stream.process(x[18:].tolist())]), whole)
     for wrong in (7, -1, 2**70):
-        with pytest.raises((ValueError, TypeError), match="tokens must be in|real numbers"):
+        with pytest.raises((ValueError, TypeError), match=r"tokens must be in|real numbers"):
             stream.step(wrong)
     with pytest.raises(TypeError, match="whole numbers"):
         stream.step(1.5)

@@ -152,7 +152,9 @@ def main(seconds: float = 1.0, json_file: str | None = None) -> int:
 
         torch.set_num_threads(1)
     try:
-        print(f"isa {_engine.isa()}, float32; microseconds a step, a sample of chunks of {CHUNK}, a stream of a pool; steps of 256 units on {before} threads, the others on one")
+        print(
+            f"isa {_engine.isa()}, float32; microseconds a step, a sample of chunks of {CHUNK}, a stream of a pool; steps of 256 units on {before} threads, the others on one"
+        )
         print(f"{'case':<18}{'median':>9}{'p99.9':>10}{'ratio':>7}{'goal':>9}   others' medians")
         for cell in ("lstm", "gru"):
             for units in (16, 64, 256):

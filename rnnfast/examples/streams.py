@@ -40,7 +40,7 @@ def microphones(count: int, frames: int, random: np.random.Generator) -> tuple[n
     gusts = np.where(random.random((count, frames)) < 0.05, random.uniform(1, 3, (count, frames)), 0.0)  # doors, coughs
     syllable = 0.55 + 0.45 * np.sin(random.uniform(0, 6, (count, 1)) + np.arange(frames) * random.uniform(0.5, 0.9, (count, 1)))
     sound = SOUNDS[random.integers(0, len(SOUNDS), (count, frames // 6 + 1)).repeat(6, axis=1)[:, :frames]]
-    loudness = np.exp(level.mean(axis=1, keepdims=True) + 1.2)
+    loudness = np.exp(level.mean(axis=1, keepdims=True) + 2.0)
     power = np.exp(level + gusts)[..., None] * np.exp(colour) + (speaks * syllable * loudness)[..., None] * sound
     return np.log(power * random.gamma(4, 0.25, power.shape)).astype(np.float32), speaks
 
@@ -81,7 +81,7 @@ def speech(quick: bool) -> dict[str, float]:
     """Accuracies of the pool and of a threshold, and what a frame costs."""
     random = np.random.default_rng(0)
     (x, y), (x_live, y_live) = microphones(192 if quick else 512, 150, random), microphones(1000, 150, random)
-    model = detector(x, y, 8 if quick else 20)
+    model = detector(x, y, 12 if quick else 25)
     heard, microseconds = listen(model, x_live, random)
     there = ~np.isnan(heard)
     one = int(np.argmax(there.sum(axis=1)))
@@ -129,8 +129,8 @@ def grown(beam: dict[Text, float], logs: np.ndarray) -> dict[Text, float]:
 def beam_search(net: Transducer, frames: np.ndarray, width: int, pool: StreamPool) -> tuple[Text, float]:
     """The best text that a search finds which keeps `width` of them at each frame."""
     beam: dict[Text, float] = {(): 0.0}
-    streams = {(): pool.open()}
-    predicted = {(): pool.step({streams[()]: BLANK})[streams[()]]}
+    streams: dict[Text, int] = {(): pool.open()}
+    predicted: dict[Text, np.ndarray] = {(): pool.step({streams[()]: BLANK})[streams[()]]}
     for frame in frames:
         found = grown(beam, net.log_probabilities(frame, np.stack([predicted[text] for text in beam])))
         beam = {text: found[text] for text in sorted(found, key=lambda text: -found[text])[:width]}

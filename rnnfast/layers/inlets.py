@@ -36,7 +36,7 @@ class Inlet:
         readers = [node.layer for node in graph.nodes if symbol in [*node.inputs, *node.states]]
         self.first: Layer | None = readers[0] if readers else symbol.layer
         self.name = symbol.layer.name if symbol.layer else "input"
-        self.embeddings = [layer for layer in readers if getattr(layer, "tokens", False)]
+        self.embeddings: list[Any] = [layer for layer in readers if getattr(layer, "tokens", False)]
         self.tokens = bool(self.embeddings)
         if self.tokens and len(self.embeddings) < len(readers):
             raise ValueError(f"{owner}: the tokens of '{self.name}' must go into Embedding layers alone, got {[layer.name for layer in readers]}.")
@@ -68,7 +68,7 @@ class Inlet:
             raise TypeError(f"{self.owner}: tokens must be whole numbers, got dtype {array.dtype} with fractions.")
         array = np.ascontiguousarray(array, dtype=np.int64)
         for layer in self.embeddings:
-            layer.check_tokens(array)  # type: ignore[attr-defined]
+            layer.check_tokens(array)
         return array
 
     def valid(self, x: np.ndarray, mask: Any, lengths: Any) -> np.ndarray | None:

@@ -53,7 +53,7 @@ class LiveModel:
         states: set[Symbol] = {s for node in graph.nodes for s in node.states}
         self.inlets = [self._inlet(inlet) for inlet in self.runner.inlets if inlet.symbol not in states]
         self.names = [inlet.name for inlet in self.inlets]
-        self.widths: list[tuple[int, ...]] = [tuple(inlet.shape[2:]) for inlet in self.inlets]  # type: ignore[misc]
+        self.widths: list[tuple[int, ...]] = [tuple(inlet.shape[2:]) for inlet in self.inlets]  # type: ignore[misc, arg-type]
         self.pace = prod(layer.pace for layer in self.runner.layers)
         self.keeping = [layer for layer in self.runner.layers if layer.stream_start()]
 
@@ -93,7 +93,9 @@ class LiveModel:
             if array.ndim != len(axes) + len(width) or array.shape[len(axes) :] != width or array.shape[: len(axes)] != np.shape(xs[0])[: len(axes)]:
                 wanted = ", ".join([*axes, *map(str, width)])
                 which = "" if len(xs) == 1 else f" of '{inlet.name}'"
-                raise ShapeError(f"{self.owner}: a stream's input{which} must have shape ({wanted}{',' if len(axes) + len(width) == 1 else ''}), got {array.shape}.")
+                raise ShapeError(
+                    f"{self.owner}: a stream's input{which} must have shape ({wanted}{',' if len(axes) + len(width) == 1 else ''}), got {array.shape}."
+                )
             # without an axis of rows or of steps there is one row, or one step
             full = inlet.check(array[None] if axes == ("T",) else array[:, None] if axes == ("n",) else array, self.dtype)
             if any(layer.mask_zero for layer in inlet.embeddings) and not full.all():
@@ -124,9 +126,7 @@ class LiveModel:
     def check_time(self, time: int) -> None:
         """Raise unless so many steps give whole steps of the output."""
         if time % self.pace:
-            raise ValueError(
-                f"{self.owner}: a stream gives one output for {self.pace} steps. Give process() chunks whose length is a multiple of {self.pace}."
-            )
+            raise ValueError(f"{self.owner}: a stream gives one output for {self.pace} steps. Give process() chunks whose length is a multiple of {self.pace}.")
 
     # -- states ----------------------------------------------------------------------------------------------------------------
 

@@ -182,7 +182,9 @@ class StreamPool:
         try:
             xs = [np.asarray(column) if ids else np.empty((0, *(() if single else (0,)), *width)) for column, width in zip(columns, live.widths, strict=True)]
         except ValueError as error:
-            raise ShapeError(f"{live.owner}: the inputs of a pool's streams must have one shape, got {sorted({np.shape(x) for x in given.values()})}.") from error
+            raise ShapeError(
+                f"{live.owner}: the inputs of a pool's streams must have one shape, got {sorted({np.shape(x) for x in given.values()})}."
+            ) from error
         found = self._call(ids, xs if len(xs) > 1 else xs[0], None, single)
         if isinstance(found, list):
             return {one: list(ys) for one, *ys in zip(ids, *found, strict=True)}
