@@ -143,7 +143,7 @@ class _Parser:
             return {"tensor": self._tensor(one.t, f"{member}: attribute '{one.name}'")}
         if one.type == 5:
             return {"graph": None if one.g.input else self._graph(one.g, depth + 1)}  # inputs: of an operator that is refused
-        refuse(self.label, member, f"attribute '{one.name}': type {one.type} is not supported")
+        return refuse(self.label, member, f"attribute '{one.name}': type {one.type} is not supported")
 
     def _tensor(self, tensor: Any, member: str) -> int:
         """The place of a tensor's array."""

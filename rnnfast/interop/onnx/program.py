@@ -176,7 +176,7 @@ class Program:
 
     def _branch(self, node: dict[str, Any], inputs: list[int], names: ChainMap[str, int], member: str) -> None:
         """The branch that a constant condition chooses, in the node's place."""
-        branches = {name: value.get("graph") for name, value in node["attributes"].items() if isinstance(value, dict)}
+        branches: dict[str, Any] = {name: value.get("graph") for name, value in node["attributes"].items() if isinstance(value, dict)}
         if set(branches) != {"then_branch", "else_branch"} or None in branches.values() or len(node["attributes"]) != 2 or len(inputs) != 1:
             raise ValueError("must have one input and the attributes then_branch and else_branch")
         condition = self.values[inputs[0]]

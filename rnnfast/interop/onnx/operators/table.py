@@ -26,7 +26,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "strings": lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v),
 }  # fmt: skip
 ints = list[int]  # as attributes' types are written
-dtype = int
+dtype = Any
 _allowed: ContextVar[int] = ContextVar("bytes that one array may take", default=FREE_BYTES)
 
 
@@ -94,7 +94,7 @@ def operator(*names: str, outputs: int | None = 1, folds: bool = True, moved: di
         any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         least = sum(p.default is REQUIRED for p in places) + any_number
         keywords = {p.name: (str(p.annotation).split(" |")[0], p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
-        asks = {name for name in ("opset", "outputs") if name in keywords}
+        asks: set[str] = {name for name in ("opset", "outputs") if name in keywords}
         attributes = {name: value for name, value in keywords.items() if name not in asks}
         for name in names:
             OPERATORS[name] = Operator(function, (least, None if any_number else len(places)), outputs, attributes, folds, asks, moved or {}, vectors)
