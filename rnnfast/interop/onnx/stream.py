@@ -177,10 +177,11 @@ class OnnxStream:
     def _try_chunks(self) -> tuple[int, dict[str, int]] | None:
         """The axes of time, if three steps at once give the numbers of three single ones."""
         (dtype, dims), *others = [self._model.inputs[name] for name in self.input_names] or [("", None)]
-        if others or dims is None or len(dims) < 2 or any(not isinstance(n, int) for n in dims[2:]):
+        features = [n for n in (dims or [])[2:] if isinstance(n, int)]
+        if others or dims is None or len(dims) != len(features) + 2:
             return None
         rng = np.random.default_rng(0)
-        x = rng.standard_normal((3, *dims[2:])) if np.dtype(dtype).kind == "f" else rng.integers(0, 2, (3, *dims[2:]))
+        x = rng.standard_normal((3, *features)) if np.dtype(dtype).kind == "f" else rng.integers(0, 2, (3, *features))
         try:
             steps = [self._advance({self.input_names[0]: self._framed(self.input_names[0], one)}) for one in x]
             return next(filter(None, (self._compare(x, steps, axis) for axis in (0, 1))), None)
