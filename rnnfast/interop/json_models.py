@@ -28,9 +28,9 @@ def array(path: Path, member: str, value: Any) -> np.ndarray:
         if any(not isinstance(one, list) or len(one) != n for one in level):
             refuse(path, member, "must be lists of one length")
         level = [x for one in level for x in one]
-    wrong = {type(one).__name__ for one in level} - {"int", "float"}
+    wrong = set(map(type, level)) - {int, float}
     if wrong or not level:
-        refuse(path, member, f"must be numbers, got {', '.join(sorted(wrong)) or 'an empty list'}")
+        refuse(path, member, f"must be numbers, got {', '.join(sorted(one.__name__ for one in wrong)) or 'an empty list'}")
     try:
         with np.errstate(over="ignore"):
             found = np.array(level, np.float64).reshape(shape).astype(config.floatx())

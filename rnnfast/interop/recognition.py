@@ -59,22 +59,27 @@ def _archive(path: str, file: object) -> str:
 
 
 def _json(path: str) -> str:
-    found = read_json(path)
-    if "layers" in found or any(name.endswith("weight_ih_l0") for name in found):
-        return "rtneural"
-    if "architecture" in found:
+    """By the names in the text, which takes a hundredth of the time that parsing does; the reader looks closer."""
+    text = _text(path)
+    if b'"architecture"' in text:
         return "nam"
-    raise FormatError(f"{path}: JSON: must have 'layers' (RTNeural) or 'architecture' (NAM), got {sorted(found)[:8]}.")
+    if b'"layers"' in text or b'weight_ih_l0"' in text:
+        return "rtneural"
+    raise FormatError(f"{path}: JSON: must have 'layers' (RTNeural) or 'architecture' (NAM), got {sorted(parse_json(path, 'JSON', text))[:8]}.")
+
+
+def _text(path: str) -> bytes:
+    size = os.path.getsize(path)
+    if size > MAX_TEXT:
+        refuse(path, "JSON", f"{size} bytes are more than the {MAX_TEXT} allowed")
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, object]:
     """The object in a JSON file, not larger than `MAX_TEXT`."""
     path = os.fspath(path)
-    size = os.path.getsize(path)
-    if size > MAX_TEXT:
-        refuse(path, "JSON", f"{size} bytes are more than the {MAX_TEXT} allowed")
-    with open(path, "rb") as file:
-        return parse_json(path, "JSON", file.read())
+    return parse_json(path, "JSON", _text(path))
 
 
 def parse_json(path: str, member: str, text: bytes) -> dict[str, object]:
