@@ -14,6 +14,7 @@ from rnnfast._engine.python import PythonOp
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
 from rnnfast._engine.staged import StagedLayer, row_cell_facts
+from rnnfast._engine.watch import Watch
 
 __all__ = [
     "ACTIVATIONS",
@@ -38,6 +39,7 @@ __all__ = [
     "Rows",
     "StagedLayer",
     "Version",
+    "Watch",
     "WindowOp",
     "WindowRows",
     "available_isas",

@@ -102,6 +102,24 @@ cdef class Rows:
             for t in range(m.time):
                 m.source[t * batch + r] = slots[r] * m.time + t
 
+    def set_time(self, int64_t time):
+        """Every row has the first `time` of the steps that this map was made for, and no others."""
+        self.map.time = time
+        self.set_dense()
+
+    def set_active(self, const int64_t[::1] active):
+        """The caller has sorted and packed the rows itself: so many of them have each step. Falling numbers, no more than this map was made for."""
+        cdef rows_map *m = &self.map
+        cdef int64_t t, r
+        m.time, m.pads, m.count = active.shape[0], 0, 0
+        m.dense = active[m.time - 1] == m.batch
+        for t in range(m.time):
+            m.active[t], m.offset[t] = active[t], m.count
+            for r in range(active[t]):
+                m.source[m.count + r] = r * m.time + t
+            m.count += active[t]
+        m.active[m.time], m.offset[m.time] = 0, m.count
+
     def set_valid(self, const unsigned char[:, :] valid):
         """Steps exist where `valid`. With `hold` a masked step shows the last valid step before it; otherwise, and before the first valid step, the row's pad.
 

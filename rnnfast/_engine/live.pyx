@@ -110,10 +110,10 @@ cdef class Channel:
             return None
         self.target.view.data = <char *>cnp.PyArray_DATA(out)
         if self.brief:
-            self.program.launch(self.program.team_size)
+            self.program.launch(self.program.team_size, 0, self.program.count)
         else:
             with nogil:
-                self.program.launch(self.program.team_size)
+                self.program.launch(self.program.team_size, 0, self.program.count)
         self.program.finish()
         return out
 
@@ -250,7 +250,7 @@ cdef class PoolPlan:
             buffer.view.data = <char *>cnp.PyArray_DATA(outs[i])
         size = self.program.team_size if n > 1 and n * self.flops >= region else 1
         with nogil:
-            self.program.launch(size)
+            self.program.launch(size, 0, self.program.count)
         self.program.finish()
 
 

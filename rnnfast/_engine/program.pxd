@@ -12,7 +12,7 @@ cdef class Program:
     cdef readonly object lock
     cdef double *ends  # where the moments at which the ops end are written, if somebody asks
     cdef list guarded  # ops that call Python
-    cdef void member(self, rnnf_team *team, int tid) noexcept nogil
-    cdef void launch(self, int size) noexcept nogil
+    cdef void member(self, rnnf_team *team, int tid, int begin, int end) noexcept nogil
+    cdef void launch(self, int size, int begin, int end) noexcept nogil
     cdef bint is_current(self)
     cdef object finish(self)

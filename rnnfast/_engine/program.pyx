@@ -167,10 +167,10 @@ cdef class Program:
         free(self.works)
         free(self.args)
 
-    cdef void member(self, rnnf_team *team, int tid) noexcept nogil:
+    cdef void member(self, rnnf_team *team, int tid, int begin, int end) noexcept nogil:
         cdef int i
         cdef uint32_t mode = rnnf_float_mode_enter()
-        for i in range(self.count):
+        for i in range(begin, end):
             self.works[i](self.args[i], team, tid)
             if team.failed:
                 team.stop = i + 1
@@ -181,22 +181,22 @@ cdef class Program:
                 break
         rnnf_float_mode_leave(mode)
 
-    cdef void launch(self, int size) noexcept nogil:
-        """Run all ops on so many threads."""
+    cdef void launch(self, int size, int begin, int end) noexcept nogil:
+        """Run ops [begin, end) on so many threads."""
         cdef rnnf_team team[1]
         if forked:
             size = 1
         team[0].size, team[0].failed, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0
         if size == 1:
-            self.member(team, 0)
+            self.member(team, 0, begin, end)
             return
         with parallel(num_threads=size):
-            self.member(team, threadid())
+            self.member(team, threadid(), begin, end)
 
-    def run(self):
-        """Run all ops. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""
+    def run(self, int begin=0, int end=-1):
+        """Run all ops, or those from `begin` up to `end`. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""
         with nogil:
-            self.launch(self.team_size)
+            self.launch(self.team_size, begin, self.count if end < 0 else end)
         self.finish()
 
     cdef object finish(self):

@@ -47,7 +47,7 @@ ctypedef struct layer:
     operand *vectors        # weights of each unit, [panels, vector_count, V]
     int vector_count
     operand *recurrent_bias
-    operand *x_gates        # [chunk, batch, panels, gates, V]
+    operand *x_gates        # [rows of a chunk, panels, gates, V]
     operand *h              # [2, batch, wide, padded]
     operand *memory         # [batch, padded] second state
     operand *reset          # [batch, padded] r h, where the reset comes before the product
@@ -151,14 +151,14 @@ cdef void project(const layer *a, part own, int64_t t0, int64_t t1) noexcept nog
     cdef rnnf_matmul g
     cdef int64_t wide = 4 if a.cell.gates == 1 else 1, t, r, batch = a.rows.batch, size = a.k.itemsize
     cdef int64_t gates_row = a.x_gates.stride, first = own.p0 // wide, last = (own.p1 + wide - 1) // wide
-    cdef int64_t step = a.x.step if a.x.step else a.rows.batch * a.x.stride
+    cdef int64_t step = a.x.step if a.x.step else batch * a.x.stride
     memset(&g, 0, sizeof(g))
     g.blocks, g.block, g.panels, g.act = 1, a.inputs, a.kernel.data, ACT_linear
     g.bias = a.bias.data if a.bias != NULL else NULL
     g.cols, g.nv = gates_row, wide if wide > 1 else a.cell.gates
-    if a.rows.dense and own.r0 == 0 and own.r1 == batch and step == batch * a.x.stride:
+    if own.r0 == 0 and own.r1 == batch and step == batch * a.x.stride:
         g.a, g.a_row, g.c, g.c_row = at_step(a, a.x, t0, 0), a.x.stride, a.x_gates.data, gates_row
-        a.k.matmul(&g, 0, (t1 - t0) * batch, first, last)
+        a.k.matmul(&g, 0, a.rows.offset[t1] - a.rows.offset[t0], first, last)
     elif a.rows.dense and t1 - t0 >= own.r1 - own.r0:
         for r in range(own.r0, own.r1):
             g.a, g.a_row = at_step(a, a.x, t0, r), step
@@ -167,7 +167,7 @@ cdef void project(const layer *a, part own, int64_t t0, int64_t t1) noexcept nog
     else:
         for t in range(t0, t1):
             g.a, g.a_row = at_step(a, a.x, t, 0), a.x.stride
-            g.c, g.c_row = a.x_gates.data + (t - t0) * batch * gates_row * size, gates_row
+            g.c, g.c_row = a.x_gates.data + (a.rows.offset[t] - a.rows.offset[t0]) * gates_row * size, gates_row
             a.k.matmul(&g, own.r0, min(own.r1, a.rows.active[t]), first, last)
 
 
@@ -351,7 +351,7 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     # four unit panels of a one-gate product are one panel of its kernel
     cdef part own = part_of(a, team, member, 4 if a.cell.gates == 1 or a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
     cdef int64_t chunk0, i, s, t, r, steps, rows, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
-    cdef int64_t gates_step = batch * a.x_gates.stride * a.k.itemsize, first
+    cdef int64_t gates_row = a.x_gates.stride * a.k.itemsize, first
     cdef char *h = a.h.data
     cdef char *h_next = a.h.data + state
     cdef rnnf_step phases[2]
@@ -382,7 +382,7 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
             if a.masks != NULL:
                 mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:
-                run_step(a, team, own, phases, t, rows, a.x_gates.data + (t - first) * gates_step, h, h_next)
+                run_step(a, team, own, phases, t, rows, a.x_gates.data + (a.rows.offset[t] - a.rows.offset[first]) * gates_row, h, h_next)
             h, h_next = h_next, h
             if a.reverse:
                 if t == 0:

@@ -35,6 +35,7 @@ class _Layer(Part):
 
     def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
         self.gates, self.slots, self.state_count, self.phases, self.vector_count = _engine.cell_facts(b.dtype, d.cell)
+        self.order = d.order or GATE_ORDER[d.cell]
         self.state_count = max(self.state_count, d.wide)
         super().__init__(b, x, d, sequence, last, states, into)
         self.padded = -(-d.units // b.lanes) * b.lanes
@@ -54,7 +55,7 @@ class _Layer(Part):
 
     def _weights(self) -> None:
         d, params, buffers = self.d, self.b.params, self.buffers
-        x_order, h_order = GATE_ORDER[d.cell]
+        x_order, h_order = self.order
         buffers["kernel"] = params.panels(d.kernel, (self.inputs, d.units, self.gates), x_order)
         for i, (gates, slot) in enumerate(self.phases):
             order = h_order if i == 0 else x_order[slot : slot + gates]
@@ -125,7 +126,7 @@ class _Layer(Part):
         }  # fmt: skip
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
         slots = self.b.live.slot() if self.b.live is not None and d.kept else None
-        return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, GATE_ORDER[d.cell], backward, slots)
+        return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, self.order, backward, slots)
 
     def line(self, kind: str) -> str:
         split = ("one thread", "rows", "units")[self.split]
@@ -148,7 +149,7 @@ class _Layer(Part):
         size = 128 * (max(self.inputs, d.units) + 8)
         buffers["scratch"] = b.buffer("scratch", size * b.plan.threads, size)
         if self.x.needs_grad:
-            buffers["kernel_t"] = b.params.panels(d.kernel, (self.inputs, d.units, self.gates), GATE_ORDER[d.cell][0], transposed=True)
+            buffers["kernel_t"] = b.params.panels(d.kernel, (self.inputs, d.units, self.gates), self.order[0], transposed=True)
             buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
 
 
@@ -164,7 +165,7 @@ class _Layer(Part):
 
     def _transposed(self, kernel: Variable) -> None:
         """The recurrent kernel for the gradients of what enters the products: of all gates at once, and where it is needed of each gate or each state."""
-        d, panels, (x_order, h_order) = self.d, self.b.params.panels, GATE_ORDER[self.d.cell]
+        d, panels, (x_order, h_order) = self.d, self.b.params.panels, self.order
         for i, (gates, slot) in enumerate(self.phases):
             order = h_order if i == 0 else x_order[slot : slot + gates]
             self.buffers[f"recurrent_t{i}"] = panels(kernel, (d.units, d.units, gates), order, transposed=True)

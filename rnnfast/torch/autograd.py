@@ -1,0 +1,159 @@
+"""The engine under PyTorch's autograd: a pool of plans, and the function that runs one forward now and backward later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import _VF
+
+from rnnfast.torch.plans import Bound, Size, Spec, Weights
+
+SIZES_KEPT = 16
+ROOM = 8  # a plan has room for a number of steps with so many leading eighths, so that lengths that vary do not each make a plan
+
+
+def room_for(time: int) -> int:
+    """The steps that a plan is made for: `time`, rounded up by at most an eighth."""
+    grain = 1 << max(0, time.bit_length() - ROOM.bit_length())
+    return -(-time // grain) * grain
+
+
+class Engine:
+    """The plans of one module and its weights' panels.
+
+    Parameters
+    ----------
+    spec : Spec
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.weights = spec, Weights(spec)
+        self.idle: dict[Size, list[Bound]] = {}
+
+    def take(self, size: Size) -> Bound:
+        """A plan of this size that nobody else uses until it is given back."""
+        try:
+            return self.idle[size].pop()
+        except (KeyError, IndexError):
+            with self.weights.lock:
+                return Bound(self.weights, size)
+
+    def give(self, bound: Bound) -> None:
+        """Give a plan back."""
+        if bound.size not in self.idle and len(self.idle) >= SIZES_KEPT:
+            self.idle.pop(next(iter(self.idle)), None)
+        self.idle.setdefault(bound.size, []).append(bound)
+
+
+class Lease:
+    """A plan whose arena holds the tape of one forward; given back when it goes."""
+
+    def __init__(self, engine: Engine, bound: Bound) -> None:
+        self.engine, self.bound = engine, bound
+
+    def __del__(self) -> None:
+        self.engine.give(self.bound)
+
+
+class Call:
+    """One use of a module.
+
+    Parameters
+    ----------
+    engine : Engine
+    size : Size
+    time : int
+    batch_sizes : int64 array or None
+        Of a PackedSequence.
+    """
+
+    def __init__(self, engine: Engine, size: Size, time: int, batch_sizes: Any) -> None:
+        self.engine, self.size, self.time, self.batch_sizes = engine, size, time, batch_sizes
+        # torch's generator draws them, so that torch.manual_seed and checkpoints rule
+        self.seeds = [int(torch.randint(2**62, ())) for _ in range(engine.spec.layers - 1)] if size.rate > 0 else []
+
+    def run(self, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor]) -> tuple[Bound, list[torch.Tensor]]:
+        """The plan that has run, and its outputs: the sequence, if there is one, and the states."""
+        engine, size, spec = self.engine, self.size, self.engine.spec
+        bound = engine.take(size)
+        engine.weights.bring(weights, size.threads)
+        bound.set_rows(self.time, self.batch_sizes)
+        outputs = [x.new_empty((*spec.stack, size.batch, width)) for width in spec.widths]
+        y = x.new_empty((*x.shape[:-1], spec.width * spec.directions)) if spec.sequence else None
+        bound.forward(x, states, y, outputs, self.seeds)
+        return bound, outputs if y is None else [y, *outputs]
+
+    def back(self, bound: Bound, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor], grads: list[Any]) -> list[Any]:
+        """Gradients of x, the states and the weights."""
+        self.engine.weights.bring(weights, self.size.threads)
+        bound.set_rows(self.time, self.batch_sizes)
+        grads = [None if g is None else g.contiguous() for g in grads]
+        dy = grads.pop(0) if self.engine.spec.sequence else None
+        swapped = self.size.batch_first
+        dx = x.new_empty((x.shape[1], x.shape[0], x.shape[2]) if swapped else x.shape) if self.size.dx else None
+        dstates = [torch.empty_like(state) for state in states] if self.size.dstates else []
+        dweights = bound.backward(x, dy, grads, dx, dstates)
+        return [dx.transpose(0, 1) if dx is not None and swapped else dx, *(dstates or [None] * len(states)), *dweights]
+
+
+def run(call: Call, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor]) -> Any:
+    """The outputs; with a graph where the plan has a backward part."""
+    if call.size.gradients:
+        return Through.apply(call, len(states), x, *states, *weights)
+    bound, outputs = call.run(x, states, weights)
+    call.engine.give(bound)
+    return outputs
+
+
+class Through(torch.autograd.Function):
+    """A whole module forward, and back through time."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, count: int, x: torch.Tensor, *tensors: torch.Tensor) -> Any:
+        bound, outputs = call.run(x, list(tensors[:count]), list(tensors[count:]))
+        ctx.call, ctx.count, ctx.lease = call, count, Lease(call.engine, bound)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *tensors)
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, *tensors = ctx.saved_tensors
+        states, weights = tensors[: ctx.count], tensors[ctx.count :]
+        if torch.is_grad_enabled():
+            return (None, None, *again(ctx.call, x, states, weights, grads))
+        call, lease, ctx.lease = ctx.call, ctx.lease, None
+        if lease is None:  # the first backward has used the tape up
+            lease = Lease(call.engine, call.run(x, states, weights)[0])
+        found = call.back(lease.bound, x, states, weights, list(grads))
+        return (None, None, *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad[2:], strict=True)))
+
+
+def again(call: Call, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor], grads: Any) -> list[Any]:
+    """The gradients by torch's own functions, so that they have gradients themselves."""
+    from rnnfast.torch.fallback import warn_once
+
+    if call.size.rate > 0:
+        raise RuntimeError("rnnfast.torch: a second derivative through dropout between layers is not supported. Set dropout to 0, or use rnnfast.torch.restore.")
+    warn_once("a second derivative (create_graph=True)")
+    tensors = [t.view_as(t) for t in (x, *states, *weights)]  # paths from one of them to another do not count
+    outputs = torchs_own(call, tensors[0], tensors[1 : 1 + len(states)], tensors[1 + len(states) :])
+    pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if g is not None]
+    wanted = [t for t in tensors if t.requires_grad]
+    found = iter(torch.autograd.grad([y for y, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True))
+    return [next(found) if t.requires_grad else None for t in tensors]
+
+
+def torchs_own(call: Call, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor]) -> Any:
+    """What torch's function gives for a call."""
+    spec, size = call.engine.spec, call.size
+    states = states or [x.new_zeros((*spec.stack, size.batch, width)) for width in spec.widths]
+    hx: Any = tuple(states) if spec.cell == "lstm" else states[0]
+    function = getattr(_VF, (f"rnn_{spec.activation}" if spec.cell == "simple_rnn" else spec.cell) + ("" if spec.sequence else "_cell"))
+    if not spec.sequence:
+        outputs = function(x, hx, *weights)
+        return outputs if spec.cell == "lstm" else (outputs,)
+    if call.batch_sizes is not None:
+        return function(x, torch.from_numpy(call.batch_sizes), hx, weights, spec.bias, spec.layers, 0.0, False, spec.both)
+    return function(x, hx, weights, spec.bias, spec.layers, 0.0, False, spec.both, size.batch_first)

@@ -1,0 +1,48 @@
+"""When torch's own function takes over, and the one warning that says so."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+_warned: set[str] = set()
+
+
+def warn_once(what: str) -> None:
+    """Say, once a process, that torch's own function is used."""
+    if what not in _warned:
+        _warned.add(what)
+        warnings.warn(f"rnnfast.torch: {what} is not supported; torch's own function is used.", UserWarning, stacklevel=4)
+
+
+def context() -> str | None:
+    """What around a call the engine cannot work under, or None."""
+    if torch._C._is_any_autocast_enabled():
+        return "autocast"
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return "a mode that looks at every operation"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "torch.func (vmap, grad, jvp)"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace"
+    return None
+
+
+def unfit(tensors: Any) -> str | None:
+    """What of these tensors the engine cannot read, or None."""
+    for t in tensors:
+        if type(t) not in (torch.Tensor, torch.nn.Parameter):
+            return f"a tensor of type {type(t).__name__}"
+        if t.device.type != "cpu":
+            return f"device '{t.device.type}'"
+        if t.dtype not in DTYPES:
+            return f"dtype {t.dtype}"
+        if t.layout is not torch.strided or t.is_neg():
+            return "a tensor that is not plain memory"
+    return None
