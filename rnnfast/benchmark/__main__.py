@@ -184,6 +184,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rnnfast.benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("--cases", default="", metavar="REGEX", help="only cases whose name matches, e.g. 'infer lstm 1,'")
     parser.add_argument("--peers", default=",".join(name for name in ALL if name != "rnnfast"), help="libraries to compare with (default: the installed ones of %(default)s)")
+    parser.add_argument("--torch", action="store_true", help="compare torch's modules with those of rnnfast.torch, in one process")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.2, help="per measurement (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of 0.05 s")
@@ -200,6 +201,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with quiet_machine():
             return streams.main(0.05 if chosen.quick else 5 * chosen.seconds, chosen.json)
     rounds, seconds = (1, 0.05) if chosen.quick else (chosen.rounds, chosen.seconds)
+    if chosen.torch:
+        from rnnfast.benchmark.torch_modules import compare
+
+        with quiet_machine():
+            return compare(chosen.cases, rounds, seconds, chosen.json)
     peers = [name for name in chosen.peers.split(",") if name and importlib.util.find_spec(name)]
     settings = sorted({1, _engine.get_num_threads()}, reverse=True)
     with quiet_machine(), tempfile.TemporaryDirectory() as folder:
