@@ -1,50 +1,68 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""A watch over arrays of the caller's: whether somebody has written to them since the last look."""
+"""A watch over tensors of the caller's: whether they are still those that were seen, with the numbers that they had."""
 import numpy as np
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 cdef enum:
-    WHOLE = 4096   # words of an array that is compared as a whole
+    WHOLE = 4096   # words of a tensor that is compared as a whole
     SAMPLES = 512  # words of a larger one, one somewhere in each of as many equal parts
 
 
 cdef class Watch:
-    """Copies of arrays, or of samples of them where they are large.
+    """What tensors were when they were last read.
+
+    A tensor is known by itself, its address and its version. What is written past the version, as by way of PyTorch's `.data`, is seen by looking at the numbers: at all of a
+    small tensor's, at samples of a large one's.
 
     Parameters
     ----------
-    arrays : list of (address, bytes)
-        Bytes are a multiple of four.
+    tensors : list
+        With `data_ptr()`, `_version` and `nbytes`, contiguous, of a multiple of four bytes.
     """
 
-    cdef int64_t[:, ::1] runs  # address, words
+    cdef list tensors
+    cdef int64_t[:, ::1] facts  # address, version, words
     cdef uint32_t[:, ::1] kept
 
-    def __init__(self, list arrays):
-        self.runs = np.array([(address, size // 4) for address, size in arrays], np.int64).reshape(-1, 2)
-        self.kept = np.zeros((len(arrays), WHOLE), np.uint32)
-        self.changed()
+    def __init__(self, list tensors):
+        self.tensors = tensors
+        self.facts = np.array([(t.data_ptr(), t._version, t.nbytes // 4) for t in tensors], np.int64).reshape(-1, 3)
+        self.kept = np.zeros((len(tensors), WHOLE), np.uint32)
+        self._look()
 
-    def changed(self):
-        """Whether a word differs from the last look's."""
-        cdef int64_t i, j, count, step, GOLDEN = 2654435769
+    def same(self, list tensors):
+        """Whether these are the tensors, and nobody has written to them."""
+        cdef Py_ssize_t i
+        if not self.tensors or len(tensors) != len(self.tensors):
+            return False
+        for i in range(len(tensors)):
+            tensor = tensors[i]
+            if tensor is not self.tensors[i] or <int64_t>tensor._version != self.facts[i, 1] or <int64_t>tensor.data_ptr() != self.facts[i, 0]:
+                return False
+        if self._look():
+            self.tensors = []  # and never again
+            return False
+        return True
+
+    cdef bint _look(self):
+        """Whether a number differs from the last look's."""
+        cdef int64_t i, j, count, step, golden = 2654435769
         cdef uint32_t found, differs = 0
         cdef const uint32_t *words
         cdef uint32_t *kept
-        with nogil:
-            for i in range(self.runs.shape[0]):
-                words, count, kept = <const uint32_t *><size_t>self.runs[i, 0], self.runs[i, 1], &self.kept[i, 0]
-                if count <= WHOLE:
-                    if memcmp(words, kept, count * sizeof(uint32_t)):
-                        memcpy(kept, words, count * sizeof(uint32_t))
-                        differs = 1
-                    continue
-                step = count // SAMPLES
-                for j in range(SAMPLES):
-                    # a place in the part that follows no pattern of rows and columns: the upper bits of a product (Knuth's multiplicative hash)
-                    found = words[j * step + ((<uint64_t>(<uint32_t>(j * GOLDEN)) * step) >> 32)]
-                    differs |= found ^ kept[j]
-                    kept[j] = found
+        for i in range(self.facts.shape[0]):
+            words, count, kept = <const uint32_t *><size_t>self.facts[i, 0], self.facts[i, 2], &self.kept[i, 0]
+            if count <= WHOLE:
+                if memcmp(words, kept, count * sizeof(uint32_t)):
+                    memcpy(kept, words, count * sizeof(uint32_t))
+                    differs = 1
+                continue
+            step = count // SAMPLES
+            for j in range(SAMPLES):
+                # a place in the part that follows no pattern of rows and columns: the upper bits of a product (Knuth's multiplicative hash)
+                found = words[j * step + ((<uint64_t>(<uint32_t>(j * golden)) * step) >> 32)]
+                differs |= found ^ kept[j]
+                kept[j] = found
         return differs != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import _VF
 
 from rnnfast.torch.plans import Bound, Size, Spec, Weights
 
+Tensors = list[torch.Tensor]
 SIZES_KEPT = 16
 ROOM = 8  # a plan has room for a number of steps with so many leading eighths, so that lengths that vary do not each make a plan
 
@@ -56,40 +58,44 @@ class Lease:
         self.engine.give(self.bound)
 
 
+@dataclass
 class Call:
     """One use of a module.
 
-    Parameters
+    Attributes
     ----------
     engine : Engine
     size : Size
     time : int
     batch_sizes : int64 array or None
         Of a PackedSequence.
+    seeds : list of int
+        Of the dropout between layers.
     """
 
-    def __init__(self, engine: Engine, size: Size, time: int, batch_sizes: Any) -> None:
-        self.engine, self.size, self.time, self.batch_sizes = engine, size, time, batch_sizes
-        # torch's generator draws them, so that torch.manual_seed and checkpoints rule
-        self.seeds = [int(torch.randint(2**62, ())) for _ in range(engine.spec.layers - 1)] if size.rate > 0 else []
+    engine: Engine
+    size: Size
+    time: int
+    batch_sizes: Any
+    seeds: list[int]
 
-    def run(self, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor]) -> tuple[Bound, list[torch.Tensor]]:
+    def run(self, x: torch.Tensor, states: Tensors) -> tuple[Bound, Tensors]:
         """The plan that has run, and its outputs: the sequence, if there is one, and the states."""
         engine, size, spec = self.engine, self.size, self.engine.spec
         bound = engine.take(size)
-        engine.weights.bring(weights, size.threads)
+        engine.weights.pack(size.threads)
         bound.set_rows(self.time, self.batch_sizes)
-        outputs = [x.new_empty((*spec.stack, size.batch, width)) for width in spec.widths]
+        ends = [x.new_empty((*spec.stack, size.batch, width)) for width in spec.widths]
         y = x.new_empty((*x.shape[:-1], spec.width * spec.directions)) if spec.sequence else None
-        bound.forward(x, states, y, outputs, self.seeds)
-        return bound, outputs if y is None else [y, *outputs]
+        bound.forward(x, states, y, ends, self.seeds)
+        return bound, ends if y is None else [y, *ends]
 
-    def back(self, bound: Bound, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor], grads: list[Any]) -> list[Any]:
+    def back(self, bound: Bound, x: torch.Tensor, states: Tensors, grads: list[Any]) -> list[Any]:
         """Gradients of x, the states and the weights."""
-        self.engine.weights.bring(weights, self.size.threads)
         bound.set_rows(self.time, self.batch_sizes)
         grads = [None if g is None else g.contiguous() for g in grads]
         dy = grads.pop(0) if self.engine.spec.sequence else None
+        self.engine.weights.pack(self.size.threads)
         swapped = self.size.batch_first
         dx = x.new_empty((x.shape[1], x.shape[0], x.shape[2]) if swapped else x.shape) if self.size.dx else None
         dstates = [torch.empty_like(state) for state in states] if self.size.dstates else []
@@ -97,12 +103,14 @@ class Call:
         return [dx.transpose(0, 1) if dx is not None and swapped else dx, *(dstates or [None] * len(states)), *dweights]
 
 
-def run(call: Call, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor]) -> Any:
-    """The outputs; with a graph where the plan has a backward part."""
-    if call.size.gradients:
+def run(engine: Engine, size: Size, time: int, batch_sizes: Any, x: torch.Tensor, states: Tensors, weights: Tensors) -> Any:
+    """The outputs of one use of a module; with a graph where the plan has a backward part."""
+    # torch's generator draws the seeds, so that torch.manual_seed and checkpoints rule
+    call = Call(engine, size, time, batch_sizes, [int(torch.randint(2**62, ())) for _ in range(engine.spec.layers - 1)] if size.rate > 0 else [])
+    if size.gradients:
         return Through.apply(call, len(states), x, *states, *weights)
-    bound, outputs = call.run(x, states, weights)
-    call.engine.give(bound)
+    bound, outputs = call.run(x, states)
+    engine.give(bound)
     return outputs
 
 
@@ -111,7 +119,7 @@ class Through(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, count: int, x: torch.Tensor, *tensors: torch.Tensor) -> Any:
-        bound, outputs = call.run(x, list(tensors[:count]), list(tensors[count:]))
+        bound, outputs = call.run(x, list(tensors[:count]))
         ctx.call, ctx.count, ctx.lease = call, count, Lease(call.engine, bound)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *tensors)
@@ -124,13 +132,14 @@ class Through(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, *again(ctx.call, x, states, weights, grads))
         call, lease, ctx.lease = ctx.call, ctx.lease, None
+        call.engine.weights.bring(weights)
         if lease is None:  # the first backward has used the tape up
-            lease = Lease(call.engine, call.run(x, states, weights)[0])
-        found = call.back(lease.bound, x, states, weights, list(grads))
+            lease = Lease(call.engine, call.run(x, states)[0])
+        found = call.back(lease.bound, x, states, list(grads))
         return (None, None, *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad[2:], strict=True)))
 
 
-def again(call: Call, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor], grads: Any) -> list[Any]:
+def again(call: Call, x: torch.Tensor, states: Tensors, weights: Tensors, grads: Any) -> list[Any]:
     """The gradients by torch's own functions, so that they have gradients themselves."""
     from rnnfast.torch.fallback import warn_once
 
@@ -145,7 +154,7 @@ def again(call: Call, x: torch.Tensor, states: list[torch.Tensor], weights: list
     return [next(found) if t.requires_grad else None for t in tensors]
 
 
-def torchs_own(call: Call, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor]) -> Any:
+def torchs_own(call: Call, x: torch.Tensor, states: Tensors, weights: Tensors) -> Any:
     """What torch's function gives for a call."""
     spec, size = call.engine.spec, call.size
     states = states or [x.new_zeros((*spec.stack, size.batch, width)) for width in spec.widths]

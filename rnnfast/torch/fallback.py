@@ -9,6 +9,7 @@ import torch
 from torch.autograd import forward_ad
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 _warned: set[str] = set()
 
 
@@ -37,12 +38,10 @@ def context() -> str | None:
 def unfit(tensors: Any) -> str | None:
     """What of these tensors the engine cannot read, or None."""
     for t in tensors:
-        if type(t) not in (torch.Tensor, torch.nn.Parameter):
-            return f"a tensor of type {type(t).__name__}"
-        if t.device.type != "cpu":
+        if not t.is_cpu:
             return f"device '{t.device.type}'"
         if t.dtype not in DTYPES:
             return f"dtype {t.dtype}"
-        if t.layout is not torch.strided or t.is_neg():
-            return "a tensor that is not plain memory"
+        if type(t) not in PLAIN or t.layout is not torch.strided or t.is_neg():
+            return f"a {type(t).__name__} that is not plain memory"
     return None

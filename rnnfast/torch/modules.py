@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.compiler import is_compiling
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnfast import _engine
-from rnnfast.torch.autograd import Call, Engine, room_for, run
+from rnnfast.torch.autograd import Engine, room_for, run
 from rnnfast.torch.fallback import DTYPES, context, unfit, warn_once
 from rnnfast.torch.plans import Size, Spec
 
@@ -43,13 +44,24 @@ class Accelerated:
         return engine
 
     def _fits(self, x: Any, states: Any, weights: list[Any]) -> bool:
-        """Whether the engine can take these; otherwise torch's own function takes them, or says what is wrong with them."""
-        if not isinstance(x, torch.Tensor) or not all(isinstance(t, torch.Tensor) for t in (*states, *weights)):
-            return False
-        reason = context() or unfit((x, *states, *weights))
+        """Whether the engine can take these, and has the weights; otherwise torch's own function takes them, or says what is wrong with them."""
+        engine = self.__dict__.get("_rnnfast")
+        known = engine is not None and engine.weights.holds(weights)  # then they are still fit
+        tensors = [x, *states] if known else [x, *states, *weights]
+        for t in tensors:
+            if not isinstance(t, torch.Tensor):
+                return False
+        reason = context() or unfit(tensors)
         if reason is not None:
             warn_once(reason)
-        return reason is None and all(t.dtype is x.dtype for t in (*states, *weights)) and x.numel() > 0
+            return False
+        dtype = weights[0].dtype
+        for t in tensors:
+            if t.dtype is not dtype:
+                return False
+        if not known:
+            self._engine(dtype).weights.bring(weights)
+        return x.numel() > 0
 
     def _call(
         self, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor], batch: int, time: int, batch_sizes: Any = None,
@@ -62,7 +74,7 @@ class Accelerated:
             gradients = dx or dstates or any(t.requires_grad for t in weights)
         threads = min(_engine.get_num_threads(), torch.get_num_threads())
         size = Size(batch, room_for(time), batch_first, bool(states), rate, gradients, dx, dstates, threads)
-        return run(Call(self._engine(x.dtype), size, time, batch_sizes), x.contiguous(), [t.contiguous() for t in states], weights)
+        return run(self._engine(x.dtype), size, time, batch_sizes, x.contiguous(), [t.contiguous() for t in states], weights)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())  # type: ignore[misc]
@@ -108,7 +120,7 @@ class Sequence(Accelerated):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's."""
-        if not torch.compiler.is_compiling():
+        if not is_compiling():
             found = self._packed(input, hx) if isinstance(input, PackedSequence) else self._padded(input, hx)
             if found is not None:
                 return found
@@ -179,7 +191,7 @@ class Cell(Accelerated):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's."""
-        found = None if torch.compiler.is_compiling() else self._step(input, hx)
+        found = None if is_compiling() else self._step(input, hx)
         return super().forward(input, hx) if found is None else found  # type: ignore[misc]
 
     def _step(self, x: Any, hx: Any) -> Any:

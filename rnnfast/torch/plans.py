@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, NamedTuple
@@ -114,7 +115,6 @@ class Weights:
         self.params = Params([v for one in self.sets for v in one.values()], spec.dtype)
         with torch.inference_mode(False):  # views that may be written to in any mode
             self.views = [{name: torch.from_numpy(self._array(v)) for name, v in one.items()} for one in self.sets]
-        self.seen: list[tuple[torch.Tensor, int, int]] = []
         self.watch: Any = None
         self.lock = Lock()
 
@@ -143,30 +143,26 @@ class Weights:
 
     # -- up to date --------------------------------------------------------------------------------------------------------------
 
-    def bring(self, tensors: list[torch.Tensor], threads: int) -> None:
-        """Let the panels hold these tensors' numbers.
+    def holds(self, tensors: list[torch.Tensor]) -> bool:
+        """Whether these tensors' numbers are here."""
+        watch = self.watch
+        return watch is not None and watch.same(tensors)
 
-        A tensor is known by itself, its address and its version. What is written past the version, as by way of `.data`, is seen by looking at samples of it.
-        """
-        if self._current(tensors) and not self.params.stale:
-            return
+    def bring(self, tensors: list[torch.Tensor]) -> None:
+        """Take these tensors' numbers."""
         with self.lock:
-            if not self._current(tensors):
+            if not self.holds(tensors):
                 self._copy(tensors)
-            self.params.pack(threads)
+
+    def pack(self, threads: int) -> None:
+        """Bring the panels up to date."""
+        if self.params.stale:
+            with self.lock:
+                self.params.pack(threads)
 
     def forget(self) -> None:
         """Take the tensors for changed."""
-        self.seen = []
-
-    def _current(self, tensors: list[torch.Tensor]) -> bool:
-        if len(self.seen) != len(tensors) or self.watch.changed():
-            self.seen = []
-            return False
-        for tensor, (seen, address, version) in zip(tensors, self.seen, strict=True):
-            if tensor is not seen or tensor._version != version or tensor.data_ptr() != address:
-                return False
-        return True
+        self.watch = None
 
     def _copy(self, tensors: list[torch.Tensor]) -> None:
         each = len(tensors) // len(self.views)
@@ -183,21 +179,19 @@ class Weights:
                 if self.spec.projection:
                     views["projection"].copy_(rest[-1].t())
         self.params.version += 1
-        self.seen = []
-        if all(type(t) is torch.nn.Parameter and not t.is_inference() for t in tensors):  # others come and go, and may come back at the same place
-            self.watch = _engine.Watch([(t.data_ptr(), t.nbytes) for t in tensors])
-            self.seen = [(t, t.data_ptr(), t._version) for t in tensors]
+        lasting = all(type(t) is torch.nn.Parameter and t.is_contiguous() and not t.is_inference() for t in tensors)  # others come and go with every call
+        self.watch = _engine.Watch(tensors) if lasting else None
 
     def gradients(self, written: dict[Variable, torch.Tensor]) -> list[torch.Tensor]:
         """PyTorch's gradients, in the order of its weights, from the plan's."""
         found = []
         for one in self.sets:
-            found += [written[one["kernel"]].t().contiguous(), written[one["recurrent_kernel"]].t().contiguous()]
+            matrices = [written[v].t().contiguous() for name, v in one.items() if name != "bias"]
+            biases = []
             if "bias" in one:
                 bias = written[one["bias"]]
-                found += [bias[0].clone(), bias[1].clone()] if self.spec.cell == "gru" else [bias, bias.clone()]
-            if "projection" in one:
-                found.append(written[one["projection"]].t().contiguous())
+                biases = [bias[0].clone(), bias[1].clone()] if self.spec.cell == "gru" else [bias, bias.clone()]
+            found += matrices[:2] + biases + matrices[2:]
         return found
 
 
@@ -217,8 +211,7 @@ class Bound:
         self.rows = Rows(size.batch, size.time)
         self.shown: Any = None  # what the map of rows was last set to
         self.x = Tensor(self.rows, (self.spec.inputs,), Buffer("input", 0, self.spec.inputs), timed=True, outside=size.batch_first, needs_grad=size.dx)
-        self.states_in = [self._given(i) for i in range(len(self.spec.widths))] if size.given else []
-        self.y = self._describe()
+        self.y = self._describe([self._given(i) for i in range(len(self.spec.widths))] if size.given else [])
         self.forward_ops = len(b.plan.ops)
         self.zeros = np.zeros((max(self.spec.width, self.spec.units) + 64) * 2, self.spec.dtype)
         if size.gradients:
@@ -233,7 +226,7 @@ class Bound:
         count = self.spec.layers * self.spec.directions
         return [Tensor(rows, (width,), Buffer("initial state", 0, width), timed=False, needs_grad=self.size.dstates) for _ in range(count)]
 
-    def _describe(self) -> Tensor | None:
+    def _describe(self, initial: list[list[Tensor]]) -> Tensor | None:
         """The ops of the forward part; returns the last layer's sequence."""
         b, spec, n = self.builder, self.spec, self.spec.directions
         h: Any = self.x
@@ -241,13 +234,12 @@ class Bound:
             if layer:
                 h = b.dropout(h, self.size.rate, None)
             ks = range(layer * n, layer * n + n)
-            directions = [self.weights.direction(k, [states[k] for states in self.states_in]) for k in ks]
+            directions = [self.weights.direction(k, [states[k] for states in initial]) for k in ks]
             h = add_recurrent(b, h, directions, spec.sequence, False, True, concat=spec.both)[0].sequence
-        self.states_out = [[part.result.states[i] for part in b.recurrent] for i in range(len(spec.widths))]
         return h
 
     def _describe_backward(self) -> None:
-        for state in (state for states in self.states_out for state in states):
+        for state in (state for part in self.builder.recurrent for state in part.result.states):
             state.grad = Buffer("d state", 0, state.width)
         if self.y is not None:
             self.y.grad = Buffer("d output", 0, self.y.width)
@@ -257,16 +249,23 @@ class Bound:
     def _take_out(self) -> None:
         """Take the buffers that are the caller's out of the arena."""
         b, n = self.builder, self.spec.directions
-        last, parts = b.recurrent[-n:], b.recurrent
+        last = b.recurrent[-n:]
         self.y_parts = [part.buffers["y"] for part in last] if self.y else []
         self.dy_parts = [part.buffers["dy"] for part in last] if self.y and self.size.gradients else []
-        self.dstates_in = [[part.buffers[f"dstate_in{i}"] for part in parts] for i in range(len(self.states_in))] if self.size.dstates else []
-        inner = self.x.parts[0] if self.x.parts else self.x
-        self.dx = inner.grad
-        outside = [self.y.buffer if self.y else None, self.dx, *self.y_parts, *self.dy_parts]
-        outside += [state.buffer for states in self.states_out for state in states] + [buffer for buffers in self.dstates_in for buffer in buffers]
-        taken = {id(buffer) for buffer in outside}
+        self.states_in = self._places("state_in") if self.size.given else []
+        self.states_out = self._places("state_out")
+        self.dstates_in = self._places("dstate_in") if self.size.dstates else []
+        self.dstates_out = self._places("dstate_out") if self.size.gradients else []
+        self.dx = (self.x.parts[0] if self.x.parts else self.x).grad
+        states = [buffer for places in (self.states_out, self.dstates_in) for buffers in places for buffer, _, _ in buffers]
+        taken = {id(buffer) for buffer in [self.y.buffer if self.y else None, self.dx, *self.y_parts, *self.dy_parts, *states]}
         b.plan.buffers = [buffer for buffer in b.plan.buffers if id(buffer) not in taken]
+
+    def _places(self, name: str) -> list[list[tuple[Buffer, int, int]]]:
+        """For each state and direction the buffer, its place in the caller's tensor in bytes, and its width."""
+        sizes = enumerate(self.spec.widths)
+        each = self.size.batch * self.itemsize
+        return [[(part.buffers[f"{name}{i}"], k * each * width, width) for k, part in enumerate(self.builder.recurrent)] for i, width in sizes]
 
     # -- runs ----------------------------------------------------------------------------------------------------------------------
 
@@ -282,8 +281,10 @@ class Bound:
     def forward(self, x: torch.Tensor, states: list[torch.Tensor], y: torch.Tensor | None, states_out: list[torch.Tensor], seeds: list[int]) -> None:
         """Run the forward part from and to the caller's tensors."""
         self._point_x(x)
-        self._point_states(self.states_in, states)
-        self._point_rows(self.y_parts, y)
+        if states:
+            self._point_states(self.states_in, states)
+        if y is not None:
+            self._point_y(self.y_parts, y)
         self._point_states(self.states_out, states_out)
         for buffer, seed in zip(self.seeds, seeds, strict=True):
             self.program.write(buffer, np.array([seed], np.uint64))
@@ -294,19 +295,15 @@ class Bound:
     ) -> list[torch.Tensor]:
         """Run the backward part; returns the weights' gradients."""
         self._point_x(x)
-        self._point_rows(self.dy_parts, dy)
-        for states, given in zip(self.states_out, dstates, strict=True):
-            for k, state in enumerate(states):
-                self._point_row(state.grad, None if given is None else given.data_ptr() + k * self.size.batch * state.width * self.itemsize, state.width)
-        for buffers, target in zip(self.dstates_in, dstates_in, strict=True):
-            for k, buffer in enumerate(buffers):
-                self._point_row(buffer, target.data_ptr() + k * self.size.batch * buffer.stride * self.itemsize, buffer.stride)
+        self._point_y(self.dy_parts, dy)
+        self._point_states(self.dstates_out, dstates)
+        self._point_states(self.dstates_in, dstates_in)
         if dx is not None and self.dx is not None:
             self.dx.point(dx.data_ptr(), self.spec.inputs)
         grads = {}
         for variable, buffer in self.written:
-            grads[variable] = torch.empty(variable.shape, dtype=x.dtype)
-            buffer.point(grads[variable].data_ptr(), buffer.stride)
+            grads[variable] = gradient = torch.empty(variable.shape, dtype=x.dtype)
+            buffer.point(gradient.data_ptr(), variable.shape[-1])
         self.program.run(self.forward_ops)
         return self.weights.gradients(grads)
 
@@ -317,26 +314,23 @@ class Bound:
         else:
             self.x.buffer.point(x.data_ptr(), n)
 
-    def _point_rows(self, parts: list[Buffer], tensor: torch.Tensor | None) -> None:
+    def _point_y(self, parts: list[Buffer], tensor: torch.Tensor | None) -> None:
         """Each direction's columns of the caller's sequence; of None zeros, one row for all."""
-        width = self.spec.width
-        whole = width * len(parts)
-        for i, part in enumerate(parts):
-            if tensor is None:
-                part.point(self.zeros.ctypes.data, 0)
-            elif self.size.batch_first:
-                part.point(tensor.data_ptr() + i * width * self.itemsize, self.rows.time * whole, whole)
+        address, whole = (self.zeros.ctypes.data, 0) if tensor is None else (tensor.data_ptr(), self.spec.width * len(parts))
+        for part in parts:
+            if self.size.batch_first:
+                part.point(address, self.rows.time * whole, whole)
             else:
-                part.point(tensor.data_ptr() + i * width * self.itemsize, whole)
+                part.point(address, whole)
+            address += whole // len(parts) * self.itemsize
 
-    def _point_states(self, tensors: list[list[Tensor]], given: list[torch.Tensor]) -> None:
-        for states, array in zip(tensors, given, strict=True):
-            address, width = array.data_ptr(), states[0].width
-            for k, state in enumerate(states):
-                state.buffer.point(address + k * self.size.batch * width * self.itemsize, width)
-
-    def _point_row(self, buffer: Any, address: int | None, width: int) -> None:
-        if address is None:
-            buffer.point(self.zeros.ctypes.data, 0)
-        else:
-            buffer.point(address, width)
+    def _point_states(self, directions: list[list[tuple[Buffer, int, int]]], tensors: Sequence[torch.Tensor | None]) -> None:
+        """Each direction's part of the caller's states; of None zeros."""
+        for buffers, tensor in zip(directions, tensors, strict=True):
+            if tensor is None:
+                for buffer, _, _ in buffers:
+                    buffer.point(self.zeros.ctypes.data, 0)
+            else:
+                address = tensor.data_ptr()
+                for buffer, place, width in buffers:
+                    buffer.point(address + place, width)
