@@ -90,7 +90,7 @@ class Builder:
         self._wholes: set[Buffer] = set()  # buffers that others are parts of
         self.recurrent: list[Any] = []  # the directions of recurrent layers, for who looks at what they keep
         self._tape: list[Callable[[], None]] = []
-        self.written: dict[Variable, Buffer] = {}  # where an op writes the gradient of a variable
+        self._written: set[Variable] = set()  # whose gradient an op writes
         self._sums: list[Callable[[], None]] = []
 
     # -- buffers and ops -------------------------------------------------------------------------------------------------------
@@ -164,9 +164,9 @@ class Builder:
 
     def gradient(self, variable: Variable) -> Buffer:
         """Where an op writes the gradient of a variable. Of a variable that several ops use, the later ones' are added when all are written."""
-        if variable not in self.written:
-            self.written[variable] = self.params.operand(variable, True)
-            return self.written[variable]
+        if variable not in self._written:
+            self._written.add(variable)
+            return self.params.operand(variable, True)
         size = prod(variable.shape)
         made = self.buffer(f"d {variable.path}", size, variable.shape[-1] if variable.shape else 1)
         whole, own = Buffer(variable.path, 0, size), Buffer(variable.path, 0, size)

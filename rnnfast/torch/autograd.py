@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import _VF
 
-from rnnfast.torch.plans import Bound, Size, Spec, Weights
+from rnnfast.torch.fallback import warn_once
+from rnnfast.torch.plans import Bound, Size
+from rnnfast.torch.weights import Spec, Weights
 
 Tensors = list[torch.Tensor]
 SIZES_KEPT = 16
@@ -100,7 +102,8 @@ class Call:
         dx = x.new_empty((x.shape[1], x.shape[0], x.shape[2]) if swapped else x.shape) if self.size.dx else None
         dstates = [torch.empty_like(state) for state in states] if self.size.dstates else []
         dweights = bound.backward(x, dy, grads, dx, dstates)
-        return [dx.transpose(0, 1) if dx is not None and swapped else dx, *(dstates or [None] * len(states)), *dweights]
+        given: list[Any] = [*dstates] if dstates else [None] * len(states)
+        return [dx.transpose(0, 1) if dx is not None and swapped else dx, *given, *dweights]
 
 
 def run(engine: Engine, size: Size, time: int, batch_sizes: Any, x: torch.Tensor, states: Tensors, weights: Tensors) -> Any:
@@ -141,10 +144,8 @@ class Through(torch.autograd.Function):
 
 def again(call: Call, x: torch.Tensor, states: Tensors, weights: Tensors, grads: Any) -> list[Any]:
     """The gradients by torch's own functions, so that they have gradients themselves."""
-    from rnnfast.torch.fallback import warn_once
-
     if call.size.rate > 0:
-        raise RuntimeError("rnnfast.torch: a second derivative through dropout between layers is not supported. Set dropout to 0, or use rnnfast.torch.restore.")
+        raise RuntimeError("rnnfast.torch: a second derivative through dropout between layers is not supported. Set dropout to 0, or restore torch's modules.")
     warn_once("a second derivative (create_graph=True)")
     tensors = [t.view_as(t) for t in (x, *states, *weights)]  # paths from one of them to another do not count
     outputs = torchs_own(call, tensors[0], tensors[1 : 1 + len(states)], tensors[1 + len(states) :])

@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnfast import _engine
 from rnnfast.torch.autograd import Engine, room_for, run
 from rnnfast.torch.fallback import DTYPES, context, unfit, warn_once
-from rnnfast.torch.plans import Size, Spec
+from rnnfast.torch.plans import Size
+from rnnfast.torch.weights import Spec
 
 CELLS = {"LSTM": ("lstm", "tanh"), "GRU": ("gru", "tanh"), "RNN_TANH": ("simple_rnn", "tanh"), "RNN_RELU": ("simple_rnn", "relu")}
 
@@ -77,12 +78,12 @@ class Accelerated:
         return run(self._engine(x.dtype), size, time, batch_sizes, x.contiguous(), [t.contiguous() for t in states], weights)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())  # type: ignore[misc]
+        state: Any = dict(super().__getstate__())  # type: ignore[call-overload]
         state.pop("_rnnfast", None)
         return state
 
     def __prepare_scriptable__(self) -> Any:
-        plain = self.torch_class.__new__(self.torch_class)
+        plain: Any = object.__new__(self.torch_class)
         plain.__dict__ = {name: value for name, value in self.__dict__.items() if name != "_rnnfast"}
         return plain
 
@@ -203,7 +204,11 @@ class Cell(Accelerated):
         if single:
             x, states = x.unsqueeze(0), tuple(t.unsqueeze(0) for t in states)
         batch = x.size(0)
-        if x.size(1) != self.input_size or any(tuple(t.shape) != (batch, self.hidden_size) for t in states) or len(states) not in (0, 2 if self.mode == "LSTM" else 1):
+        if (
+            x.size(1) != self.input_size
+            or any(tuple(t.shape) != (batch, self.hidden_size) for t in states)
+            or len(states) not in (0, 2 if self.mode == "LSTM" else 1)
+        ):
             return None
         ends = self._call(x, list(states), weights, batch, 1)
         if single:

@@ -90,7 +90,9 @@ def test_every_option(kind, form):
         shape = (6,) if form == "unbatched" else (4, 6) if options["batch_first"] else (6, 4)
         x = torch.randn(*shape, 5, dtype=torch.float64)
         hx = None if form == "padded" else states(kind, stack, batch, 7, more.get("proj_size", 0))
-        wrap = lambda x, first=options["batch_first"]: packing.pack_padded_sequence(x, torch.tensor(LENGTHS), first, enforce_sorted=False) if form == "packed" else x
+        wrap = lambda x, first=options["batch_first"]: (
+            packing.pack_padded_sequence(x, torch.tensor(LENGTHS), first, enforce_sorted=False) if form == "packed" else x
+        )
         assert_same(everything(ours, x, hx, wrap), everything(theirs, x, hx, wrap))
         assert form == "unbatched" or is_ours(leaves(ours(wrap(x), hx))[0])
 
