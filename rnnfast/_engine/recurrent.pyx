@@ -47,7 +47,7 @@ ctypedef struct layer:
     operand *vectors        # weights of each unit, [panels, vector_count, V]
     int vector_count
     operand *recurrent_bias
-    operand *x_gates        # [rows of a chunk, panels, gates, V]
+    operand *x_gates        # [chunk, batch, panels, gates, V] or packed, see gates_place
     operand *h              # [2, batch, wide, padded]
     operand *memory         # [batch, padded] second state
     operand *reset          # [batch, padded] r h, where the reset comes before the product
@@ -146,6 +146,13 @@ cdef part part_of(const layer *a, rnnf_team *team, int member, int64_t grain) no
     return own
 
 
+cdef inline int64_t gates_place(const layer *a, part own, int64_t t0, int64_t t) noexcept nogil:
+    """First row of step t in the gate inputs of a chunk that starts at t0: packed, unless threads share the rows, since they may be in different chunks."""
+    if own.r0 == 0 and own.r1 == a.rows.batch:
+        return a.rows.offset[t] - a.rows.offset[t0]
+    return (t - t0) * a.rows.batch
+
+
 cdef void project(const layer *a, part own, int64_t t0, int64_t t1) noexcept nogil:
     """x_gates of steps [t0, t1): x . W + b for this thread's rows and panels."""
     cdef rnnf_matmul g
@@ -167,7 +174,7 @@ cdef void project(const layer *a, part own, int64_t t0, int64_t t1) noexcept nog
     else:
         for t in range(t0, t1):
             g.a, g.a_row = at_step(a, a.x, t, 0), a.x.stride
-            g.c, g.c_row = a.x_gates.data + (a.rows.offset[t] - a.rows.offset[t0]) * gates_row * size, gates_row
+            g.c, g.c_row = a.x_gates.data + gates_place(a, own, t0, t) * gates_row * size, gates_row
             a.k.matmul(&g, own.r0, min(own.r1, a.rows.active[t]), first, last)
 
 
@@ -382,7 +389,7 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
             if a.masks != NULL:
                 mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:
-                run_step(a, team, own, phases, t, rows, a.x_gates.data + (a.rows.offset[t] - a.rows.offset[first]) * gates_row, h, h_next)
+                run_step(a, team, own, phases, t, rows, a.x_gates.data + gates_place(a, own, first, t) * gates_row, h, h_next)
             h, h_next = h_next, h
             if a.reverse:
                 if t == 0:

@@ -148,7 +148,7 @@ class Weights:
                     torch.add(rest[0], rest[1], out=views["bias"])
                 if self.spec.projection:
                     views["projection"].copy_(rest[-1].t())
-        self.params.version += 1
+        self.params.age.now += 1
         lasting = all(type(t) is torch.nn.Parameter and t.is_contiguous() and not t.is_inference() for t in tensors)  # others come and go with every call
         self.watch = _engine.Watch(tensors) if lasting else None
 

@@ -116,6 +116,17 @@ def test_float32_at_larger_sizes(kind):
     assert_same(everything(ours, x, None), everything(theirs, x, None), 3e-5)
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_packed_at_larger_sizes(kind):
+    torch.manual_seed(0)
+    theirs, ours = pair(kind, 48, 96)
+    lengths = torch.randint(1, 81, (32,))
+    wrap = lambda x: packing.pack_padded_sequence(x, lengths, enforce_sorted=False)
+    x = torch.randn(int(lengths.max()), 32, 48)
+    for _ in range(3):
+        assert_same(everything(ours, x, None, wrap), everything(theirs, x, None, wrap), 1e-4)
+
+
 def test_lengths_that_vary():
     theirs, ours = pair("GRU", 3, 4, batch_first=True, dtype=torch.float64)
     for time in (40, 33, 7, 39, 40, 1):
@@ -524,3 +535,23 @@ def test_checkpointed():
             run(module).sum().backward()
             found.append([p.grad for p in module.parameters()])
         assert_same(*found)
+
+
+def test_pytorchs_own_inputs(monkeypatch):
+    common = pytest.importorskip("torch.testing._internal.common_modules", exc_type=ImportError)  # needs expecttest
+    calls = []
+    original = fast.LSTM._call
+    monkeypatch.setattr("rnnfast.torch.modules.Accelerated._call", lambda *given, **more: calls.append(1) or original(*given, **more))
+    kinds = [nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell]
+    cases = 0
+    for info in (info for info in common.module_db if info.module_cls in kinds):
+        for case in info.module_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=True, training=True):
+            made, given = case.constructor_input, case.forward_input
+            theirs, ours = pair(info.module_cls.__name__, *made.args, **made.kwargs, dtype=torch.float64)
+            found = []
+            for module in (ours, theirs):
+                outputs = leaves(module(*given.args, **given.kwargs))
+                found.append([*outputs, *torch.autograd.grad([y.square().sum() for y in outputs], list(module.parameters()))])
+            assert_same(*found)
+            cases += 1
+    assert cases == len(calls) > 80
