@@ -102,7 +102,7 @@ class Writer(Model):
         return []
 
     def _step_model(self) -> Model:
-        decoders: list[Any] = [layer for name, layer in self._parts.items() if name.startswith("decoder_") and layer.recurrent]
+        decoders: list[Any] = [layer for name, layer in self._parts.items() if name.startswith("decoder_") and layer.has_states]
         states = [Input((n,), name=f"{layer.name}_state_{i}") for layer in decoders for i, n in enumerate(layer.state_sizes)]
         token, memory = Input((None,), name="token"), self._memory_inputs()
         chances, new, shown = decode(self._parts, token, states, *memory)

@@ -130,7 +130,7 @@ class Layer:
             variable.trainable = self._trainable and not variable.fixed
 
     @property
-    def recurrent(self) -> bool:
+    def has_states(self) -> bool:
         """Whether it has states that it starts from and leaves, and so a `describe_states` beside its `describe`."""
         return hasattr(self, "describe_states")
 
@@ -214,7 +214,7 @@ class Layer:
         return self.runner().predict(x, mask=mask, lengths=lengths, initial_state=initial_state, training=training)
 
     def _apply(self, inputs: list[graph.Symbol], states: list[graph.Symbol] | None) -> Any:
-        if states is None or (states and not self.recurrent):
+        if states is None or (states and not self.has_states):
             raise TypeError(f"{type(self).__name__} '{self.name}': initial_state must be symbols, of a recurrent layer, where the input is one.")
         if len(inputs) > 1 and not self.many:
             raise ValueError(f"{type(self).__name__} '{self.name}': takes one input, got {len(inputs)}.")

@@ -52,7 +52,7 @@ def describe(b: Builder, graph: Graph, tensors: dict[Symbol, Tensor], initial: d
             if problem:
                 raise ShapeError(f"{type(layer).__name__} '{layer.name}': {problem}.")
         x: Any = inputs if layer.many else inputs[0]
-        if layer.recurrent:
+        if layer.has_states:
             order = b.batch_rows(inputs[0].rows) if node.states else None
             given = initial.get(node) or [b.aligned(tensors[s], order) for s in node.states if s in tensors]  # type: ignore[arg-type]
             outputs, states = layer.describe_states(b, x, given)  # type: ignore[attr-defined]
@@ -123,7 +123,7 @@ class Runner:
         """For each input the steps [B, T] before which states start from zero, or None."""
         if resets is None:
             return [None] * len(xs)
-        mixing = next((layer for layer in self.layers if layer.uses_mask and not layer.recurrent), None)
+        mixing = next((layer for layer in self.layers if layer.uses_mask and not layer.has_states), None)
         if mixing is not None:
             raise ValueError(f"{self.owner}: resets cannot be used with {type(mixing).__name__} '{mixing.name}', which mixes steps of different episodes.")
         if self._stateful_node() is None:
@@ -166,7 +166,7 @@ class Runner:
         return Bound(b, None, sources, [(Buffer("", 0), t) for t in results], buffers, {"given": given, "states": states})
 
     def _stateful_node(self) -> Node | None:
-        return next((node for node in self.graph.nodes if node.layer.recurrent), None)
+        return next((node for node in self.graph.nodes if node.layer.has_states), None)
 
     def _initial(self, b: Builder, rows: Rows, needs_grad: bool) -> tuple[list[Tensor], list[Buffer]]:
         pairs = [b.outside_state(f"initial state {i}", n, rows) for i, n in enumerate(self._state_units())]

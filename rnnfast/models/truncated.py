@@ -25,7 +25,7 @@ def recurrent_layers(runner: Runner) -> list[Any]:
     """The layers whose states are carried from window to window; complains about what cannot be cut into windows."""
     if len(runner.inlets) != 1 or len(runner.graph.outputs) != 1:
         raise ValueError(f"{runner.owner}: truncate needs one input and one output, got {len(runner.inlets)} and {len(runner.graph.outputs)}.")
-    recurrent = [layer for layer in runner.layers if layer.recurrent]
+    recurrent = [layer for layer in runner.layers if layer.has_states]
     if not recurrent:
         raise ValueError(f"{runner.owner}: truncate needs a recurrent layer.")
     for layer in runner.layers:
