@@ -125,7 +125,7 @@ class Assembler:
 
     def _arguments(self, part: Part, member: str, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Symbol], list[Symbol], dict[str, bool]]:
         """Inputs, initial states, and an attention's flags."""
-        recurrent = bool(part.layers) and hasattr(part.layers[0], "describe_states")
+        recurrent = bool(part.layers) and part.layers[0].has_states
         inputs, rest = flat(args[:1]), dict(kwargs)
         if recurrent and len(args) > 1:
             rest["initial_state"] = args.pop(1)
