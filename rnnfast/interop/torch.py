@@ -99,7 +99,7 @@ def _leaves(source: str, name: str, module: Any) -> Iterator[tuple[str, str, Any
         return
     label = f"{type(module).__name__} '{name}'" if name else type(module).__name__
     if kind is None:
-        children = ", or build the model in rnnfast and give its names and weights to load_state_dict(model, module.state_dict())" if list(module.children()) else ""
+        children = "; build the model in rnnfast and give its names and weights to load_state_dict(model, module.state_dict())" if list(module.children()) else ""
         refuse(source, label, f"not a module whose computation is known{children}. {suggest(type(module).__name__, KNOWN)}".rstrip("."))
     if module._forward_hooks or module._forward_pre_hooks:
         refuse(source, label, "has hooks, which can change its numbers; remove them, or weight normalisation with torch.nn.utils.remove_weight_norm")
