@@ -37,7 +37,8 @@ class Assembler:
         names = net.input_keys or [ref.name for ref in net.inputs]
         inputs = [self._input(net.parts[ref.name], name, *dtypes) for ref, name in zip(net.inputs, names, strict=True)]
         outputs = self.run(net, [layer.symbol for layer in inputs])
-        unread = {s.layer for s, mask in self.masks.of_keras.items() if isinstance(s.layer, layers.Embedding) and mask not in self.masks.read}
+        embedded = [(s.layer, mask) for s, mask in self.masks.of_keras.items() if isinstance(s.layer, layers.Embedding)]
+        unread = {layer for layer, _ in embedded} - {layer for layer, mask in embedded if mask in self.masks.read}
         if unread and self.masks.dropped:  # simpler without masks
             for layer in unread:
                 layer.mask_zero = False
@@ -118,10 +119,11 @@ class Assembler:
         if is_operation(part.saved):
             return [self.masks.operation(member, part.kind, [*args, *kwargs.values()])]
         inputs, states, flags = self._arguments(part, member, args, kwargs)
+        blind = bool(states) and not self.maker.old and kwargs.get("mask") is None  # Keras 3 finds the mask of a call's one tensor alone
         if part.net is not None:
             return self.run(part.net, inputs)
         with self.maker.naming(member), given_weights(part.arrays):
-            return self._apply(part, inputs, states, flags)
+            return self._apply(part, inputs, states, flags, blind)
 
     def _arguments(self, part: Part, member: str, args: list[Any], kwargs: dict[str, Any]) -> tuple[list[Symbol], list[Symbol], dict[str, bool]]:
         """Inputs, initial states, and an attention's flags."""
@@ -139,19 +141,20 @@ class Assembler:
             self.maker.refuse(member, f"is called with {wrong or 'something that is no tensor of a layer'}, which is not supported")
         return inputs, states, flags
 
-    def _apply(self, part: Part, inputs: list[Symbol], states: list[Symbol], flags: dict[str, bool]) -> list[Symbol]:
+    def _apply(self, part: Part, inputs: list[Symbol], states: list[Symbol], flags: dict[str, bool], blind: bool) -> list[Symbol]:
         if part.flags is not None and part.flags != flags:
             raise ValueError("is called with different flags, which are the layer's own in rnnfast")
         part.flags = flags
         outputs = inputs
         final: list[Symbol] = []
+        handed = self.masks.of_keras.get(inputs[0]) if blind else None
         for layer in part.layers:
             count = len(states) if layer is part.layers[-1] else getattr(layer, "states", 0)
             given, states = states[:count], states[count:]
-            ready = self.masks.before(layer, outputs)
+            ready = self.masks.before(layer, outputs, blind)
             found = layer(ready if layer.many else _only(ready), initial_state=given or None, **flags)  # type: ignore[arg-type]
             outputs = found if isinstance(found, list) else [found]
-            self.masks.after(layer, ready, outputs)
+            self.masks.after(layer, ready, outputs, handed)
             if len(part.layers) > 1 and getattr(layer, "return_state", False):
                 outputs, final = outputs[:1], final + outputs[1:]
         return outputs + final

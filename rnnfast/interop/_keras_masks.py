@@ -19,6 +19,10 @@ _READ_MASKS = (OverTime, layers.Bidirectional, layers.GlobalAveragePooling1D, la
 _LOSE_MASKS = (Windowed, layers.GlobalMaxPooling1D, layers.Flatten, layers.Reshape, layers.RepeatVector)
 _SHOW = (layers.Flatten, layers.Reshape)
 _EMPTY = "no step"
+_LOST = (
+    "that Keras 3 hands on past a layer called with an initial_state, but does not compute that layer with. "
+    "Give that layer mask= in Keras, if the mask is meant, or mask nothing in front of it"
+)
 
 
 class Masks:
@@ -41,9 +45,11 @@ class Masks:
         self.displays: list[tuple[Symbol, str, str]] = []
         self.dropped: dict[Symbol, Symbol] = {}
 
-    def before(self, layer: layers.Layer, inputs: list[Symbol]) -> list[Symbol]:
-        """The inputs as the layer must read them."""
+    def before(self, layer: layers.Layer, inputs: list[Symbol], blind: bool = False) -> list[Symbol]:
+        """The inputs as the layer must read them; `blind` is one that Keras runs without the mask."""
         member = f"{type(layer).__name__} '{layer.name}'"
+        if blind:
+            return [self.drop(s) for s in inputs]
         if isinstance(layer, Merge):
             return self._merged(layer, member, inputs)
         if isinstance(layer, _SHOW):
@@ -54,6 +60,8 @@ class Masks:
         if isinstance(layer, _READ_MASKS):
             inputs = [self.drop(s) if self.of_keras.get(s) is None else s for s in inputs]
             self.read |= {self.of_keras.get(s) for s in inputs}
+            if any(self.of_keras.get(s) is not None and self.of_rows.get(s) is None for s in inputs):
+                self.maker.refuse(member, f"its input has a mask {_LOST}")
             if any(self.of_keras.get(s) != self.of_rows.get(s) for s in inputs):
                 self.maker.refuse(member, "its input is a masked sequence in reversed order, of which Keras does not reverse the mask and rnnfast does. Reverse the sequence back, or mask nothing")
             if isinstance(layer, layers.Attention) and layer.return_attention_scores and self.of_rows.get(inputs[0]) is not None:
@@ -66,6 +74,10 @@ class Masks:
         found = {self.of_keras.get(s) for s in inputs}
         if found == {self.of_rows.get(s) for s in inputs} and len(found) == 1:
             return inputs
+        if None not in found and any(self.of_rows.get(s) is None for s in inputs):
+            if all(self.of_rows.get(s) is None for s in inputs) and len(found) == 1:
+                return inputs
+            self.maker.refuse(member, f"one of its inputs has a mask {_LOST}")
         if len(found - {None}) > 1 or (self.maker.old and isinstance(layer, layers.Concatenate) and found != {None}):
             self.maker.refuse(member, "its inputs have different masks, of which Keras makes one and rnnfast takes the first")
         return [self.drop(s) for s in inputs]
@@ -90,8 +102,8 @@ class Masks:
             self.maker.refuse(f"Masking '{name}'", "its masked steps are zeros in Keras, where a layer behind it does not know masks. Only mask_value=0 is supported there")
         self.displays.append((self.roots[symbol], self.shown[symbol], name))
 
-    def after(self, layer: layers.Layer, inputs: list[Symbol], outputs: list[Symbol]) -> None:
-        """Follow the masks through a layer that has been called."""
+    def after(self, layer: layers.Layer, inputs: list[Symbol], outputs: list[Symbol], handed: Mask = None) -> None:
+        """Follow the masks through a layer that has been called; `handed` is one that Keras hands on past it."""
         first, source = outputs[0], inputs[0]
         root = self.roots.get(source, source)
         shown = self._shows(layer)
@@ -108,6 +120,11 @@ class Masks:
                 self._set(one, self.of_keras[source], rows, shown)
         elif rows is not None and not isinstance(layer, (layers.GlobalAveragePooling1D, *_LOSE_MASKS)):
             self._set(first, self.of_keras.get(source), rows, shown or self.shown[source])
+        elif rows is None and isinstance(layer, OverTime | layers.Bidirectional):
+            self.of_keras |= dict.fromkeys(outputs[: 2 if getattr(layer, "merge_mode", "") is None else 1] if layer.return_sequences else [], handed)
+        elif rows is None and not isinstance(layer, (layers.GlobalAveragePooling1D, *_LOSE_MASKS)):
+            masks = {self.of_keras.get(s) for s in inputs}
+            self.of_keras[first] = masks.pop() if len(masks) == 1 else None
 
     def _shows(self, layer: layers.Layer) -> str | None:
         """What masked steps show behind a layer, and in front of it on the same steps, if it says so."""

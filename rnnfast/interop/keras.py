@@ -86,6 +86,7 @@ def _compare(made: Any, model: Any, keys: list[str] | None, source: str) -> None
     for state in theirs:
         state.assign(np.zeros(state.shape))
     outputs = model.predict_on_batch(dict(zip(keys, inputs, strict=True)) if keys else inputs if len(inputs) > 1 else inputs[0])
+    outputs = list(outputs) if isinstance(outputs, tuple) else outputs
     for state, value in zip(theirs, kept, strict=True):
         state.assign(value)
     prove(made, inputs, [np.asarray(one) for one in flat(outputs)], source)

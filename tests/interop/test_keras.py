@@ -63,6 +63,14 @@ def test_a_backward_layer_of_its_own():
     check(chain(L.Bidirectional(L.RNN(L.GRUCell(4, reset_after=False)), merge_mode="sum"), L.Dense(2)))
 
 
+def test_outputs_in_a_tuple():
+    x = Input((None, 3))
+    y = L.LSTM(4, return_sequences=True)(x)
+    check(Model(x, (y, L.Dense(2)(y))))
+    check(Model(x, L.GRU(4, return_sequences=True, return_state=True)(x)))
+    check(Model(x, L.Bidirectional(L.GRU(4, return_sequences=True), merge_mode=None)(x)))
+
+
 STACKS: dict[str, Callable[[], list[Any]]] = {
     "one cell": lambda: [L.RNN(L.GRUCell(4, reset_after=False), return_sequences=True), L.RNN([L.SimpleRNNCell(3)])],
     "three backwards": lambda: [L.RNN([L.LSTMCell(4), L.GRUCell(4), L.SimpleRNNCell(3)], return_sequences=True, go_backwards=True)],
@@ -129,6 +137,23 @@ def one_mask_of_two() -> Any:
     return Model(a, L.LSTM(3)(L.Concatenate()([L.Embedding(7, 3, mask_zero=True)(a), L.Embedding(7, 2, mask_zero=True)(a)])))
 
 
+def masked_decoder(*readers: Any, given: bool = False, wrap: Callable[[Any], Any] = lambda layer: layer) -> Any:
+    """Keras 3 runs a layer that has an initial_state without the mask of its input, unless mask= is given, and hands the mask on."""
+    a, b = Input((None,), dtype="int32"), Input((None,), dtype="int32")
+    _, *states = wrap(L.LSTM(4, return_state=True))(L.Embedding(5, 3, mask_zero=True)(a))
+    embed = L.Embedding(5, 3, mask_zero=True)
+    x = embed(b)
+    y = wrap(L.LSTM(4, return_sequences=True))(x, initial_state=states, **({"mask": embed.compute_mask(b)} if given else {}))
+    for layer in readers:
+        y = layer(y)
+    return Model([a, b], y)
+
+
+def mask_of_one_call() -> Any:
+    a, b, embed = Input((6,), dtype="int32"), Input((6,), dtype="int32"), L.Embedding(7, 3, mask_zero=True)
+    return Model([a, b], [L.LSTM(3)(embed(a)), L.Conv1D(2, 3)(embed(b))])
+
+
 MASKED: dict[str, Callable[[], Any]] = {
     "tagger": lambda: embedded(L.Bidirectional(L.LSTM(4, return_sequences=True)), L.LayerNormalization(), L.BatchNormalization(), L.TimeDistributed(L.Dense(3))),
     "mean": lambda: embedded(L.LSTM(4, return_sequences=True), L.GlobalAveragePooling1D()),
@@ -145,6 +170,10 @@ MASKED: dict[str, Callable[[], Any]] = {
     "masked beside unmasked": lambda: masked_beside_unmasked(True),
     "masked embedding beside unmasked": lambda: masked_beside_unmasked(False),
     "two embeddings": one_mask_of_two,
+    "decoder": lambda: masked_decoder(L.Dense(3)),
+    "decoder, both directions": lambda: masked_decoder(L.Conv1D(2, 2), L.GRU(2), wrap=L.Bidirectional),
+    "decoder with a given mask": lambda: masked_decoder(L.Dropout(0.1), L.GRU(2), given=True),
+    "one call of an embedding": mask_of_one_call,
     "states": lambda: Model((x := Input((None,), dtype="int32")), list(L.LSTM(4, return_state=True)(L.Embedding(5, 3, mask_zero=True)(x)))),
 }  # fmt: skip
 
@@ -322,6 +351,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "masking in the middle": (lambda: chain(L.Dense(3), L.Masking(), L.LSTM(3)), "Masking 'masking.*must read an input"),
     "masking, other value": (lambda: masked(0.5, L.Conv1D(3, 2)), "Masking 'masking.*zeros in Keras"),
     "masks of one input": (half_masked, "is read by 'embedding.*not all mask the same steps"),
+    "mask behind a decoder": (lambda: masked_decoder(L.Dense(3), L.GRU(2)), "GRU 'gru.*Keras 3 hands on past a layer called with an initial_state"),
+    "mask beside a decoder": (lambda: masked_decoder(lambda y: L.Concatenate()([y, y]), L.GRU(2)), "GRU 'gru.*Keras 3 hands on past"),
     "shown in two ways": (shown_twice, "shows its masked steps"),
 }  # fmt: skip
 
