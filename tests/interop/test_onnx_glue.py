@@ -15,7 +15,7 @@ I = lambda *values: np.array(values, np.int64)
 CHANNELS = [RNG.standard_normal(3).astype("f") for _ in range(3)] + [np.abs(RNG.standard_normal(3)).astype("f") + 0.1]
 SAME = ("Neg", "Abs", "Sign", "Exp", "Floor", "Ceil", "Round", "Sin", "Cos", "Tanh", "Sigmoid", "Softplus", "Softsign", "Mish", "Relu", "Reciprocal", "IsNaN", "Identity",
         "LeakyRelu", "Elu", "Celu", "Selu", "HardSigmoid", "HardSwish", "ThresholdedRelu", "Softmax", "LogSoftmax", "GlobalAveragePool", "GlobalMaxPool", "Flatten",
-        "Size", "Shape", "Dropout", "Transpose")  # fmt: skip
+        "Size", "Shape", "Dropout", "Transpose", "Erf")  # fmt: skip
 PAIRS = ("Add", "Sub", "Mul", "Div", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
 
 # operator, inputs (of a node: the first is fed, the others are weights), attributes, opset
@@ -26,6 +26,7 @@ CASES += [(op, [X > 0, X[:, :1] > 0.5], {}, 18) for op in ("And", "Or", "Xor")] 
 CASES += [(op, [POSITIVE], {}, 18) for op in ("Sqrt", "Log")] + [(op, [X, POSITIVE, X[:, :1]], {}, 18) for op in ("Max", "Min", "Sum", "Mean")]
 CASES += [("Pow", [POSITIVE, Y], {}, 18) for Y in (X, np.array(2, np.int64), np.array(0.5, "f"))] + [("PRelu", [X, CHANNELS[0][:, None]], {}, 16)]
 CASES += [("LeakyRelu", [X], {"alpha": 0.3}, 16), ("Elu", [X], {"alpha": 0.3}, 18), ("HardSigmoid", [X], {"alpha": 0.1, "beta": 0.4}, 18)]
+CASES += [("Gelu", [X], {"approximate": how}, 20) for how in ("none", "tanh")]
 CASES += [("Clip", [X], {"min": -0.5, "max": 0.25}, 6 + 1), ("Clip", [X, np.array(-0.5, "f"), np.array(0.5, "f")], {}, 18), ("Clip", [X, None, np.array(0.5, "f")], {}, 13)]
 CASES += [("Where", [X > 0, X, X[:, :1]], {}, 18), ("Dropout", [X], {"ratio": 0.4}, 10)]
 CASES += [("Softmax", [X], {"axis": axis}, opset) for axis in (1, 2) for opset in (7, 11, 13)] + [("LogSoftmax", [X], {}, 11), ("Softmax", [X], {}, 11), ("Softmax", [X], {"axis": -2}, 13)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -175,6 +176,23 @@ def hard_swish(x: Array) -> Array:
 @operator("Swish")
 def swish(x: Array, *, alpha: float = 1.0) -> Array:
     return x * np.asarray(_engine.elementwise("sigmoid", x.dtype.type(alpha) * x))
+
+
+@operator("Erf")
+def erf(x: Array) -> Array:
+    if x.dtype.kind != "f":
+        raise ValueError(f"must be floats, got {x.dtype}")
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x)).astype(x.dtype)
+
+
+@operator("Gelu")
+def gelu(x: Array, *, approximate: str = "none") -> Array:
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+    if approximate == "none":
+        return np.asarray(_engine.elementwise("gelu", x))
+    one = x.dtype.type
+    return one(0.5) * x * (one(1) + np.tanh(one(math.sqrt(2 / math.pi)) * (x + one(0.044715) * x * x * x)))
 
 
 @operator("Identity")
