@@ -118,9 +118,9 @@ def from_torch(module: Any, **options: Any) -> Any:
     return _module("torch").from_torch(module, **options)
 
 
-def from_onnx(path: Any) -> Any:
+def from_onnx(source: Any, prove: bool = False) -> Any:
     """The model of an ONNX file or its bytes; see :func:`rnnfast.interop.onnx.from_onnx`."""
-    return _module("onnx").from_onnx(path)
+    return _module("onnx").from_onnx(source, prove)
 
 
 def to_onnx(model: Any, path: str | os.PathLike[str], opset: int = 17, *, states: bool = False, lengths: bool = False) -> None:

@@ -101,7 +101,7 @@ def test_saved_models_need_numpy_alone(tmp_path):
 def test_proof(tmp_path):
     model = tagger()
     require("onnxruntime")
-    ready = rnnfast.interop.onnx.from_onnx(model.SerializeToString(), prove=True)
+    ready = rnnfast.from_onnx(model.SerializeToString(), prove=True)
     xs, expected = ready.proof
     np.testing.assert_array_equal(expected[0], judged(model, {"x": xs[0]})[0])
     ready.save(tmp_path / "m.rnnf")
