@@ -196,6 +196,7 @@ def _in_a_row(source: str, parts: list[Part], in_order: bool) -> list[Part]:
     if not any(part.kind in RECURRENT for part in parts):
         refuse(source, "state dict", f"has no recurrent module, so nothing says what stands between its layers. {_BUILD}")
     if in_order and _fits(parts):
+        _check_order(source, parts)
         return parts
     modules = [_Module(prefix, [part for part in parts if part.prefix == prefix]) for prefix in dict.fromkeys(part.prefix for part in parts)]
     tries = iter(range(_TRIES))
@@ -205,6 +206,16 @@ def _in_a_row(source: str, parts: list[Part], in_order: bool) -> list[Part]:
         shapes = "; ".join(f"'{part.name}' {part.shapes}" for part in parts)
         refuse(source, "state dict", f"{how}: {shapes}. What stands between Linear layers, a state dict does not say. {_BUILD}")
     return found[0]
+
+
+def _check_order(source: str, parts: list[Part]) -> None:
+    """Refuse recurrent modules that could change places: a file has them in the order in which they were made, which need not be that in which they run."""
+    ends: dict[tuple[int, int], str] = {}
+    for prefix in dict.fromkeys(part.prefix for part in parts if part.kind in RECURRENT):
+        levels = [part for part in parts if part.prefix == prefix]
+        other = ends.setdefault((levels[0].widths[0], levels[-1].widths[1]), prefix)
+        if re.sub(r"\d", "", other) != re.sub(r"\d", "", prefix):
+            refuse(source, "state dict", f"'{other}' and '{prefix}' have equal widths, so that nothing says which runs first, or that one reads the other. {_BUILD}")
 
 
 def _fits(parts: list[Part], whole: bool = True) -> bool:
