@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import warnings
 from collections.abc import Sequence
 
 import rnnfast
@@ -19,6 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     converting = commands.add_parser("convert", help="turn a model file of one format into another", description="Formats to write, by ending: .rnnf, .weights.h5, .onnx, .json (RTNeural), .safetensors, .pt, .npz, .nam.")
     converting.add_argument("source", help="a file of any format that rnnfast.load reads")
     converting.add_argument("target", help="the file to write; its ending says the format")
+    converting.add_argument("--states", action="store_true", help="of ONNX: initial states as inputs, final states as outputs")
+    converting.add_argument("--lengths", action="store_true", help="of ONNX: an input that says how many steps each row has")
     commands.add_parser("bench", help="compare with installed libraries; options as python -m rnnfast.benchmark --help", add_help=False)
     known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "bench":
@@ -31,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rnnfast.show_config()
     elif known.command == "convert":
         try:
-            interop.convert(known.source, known.target)
+            options = {name: True for name in ("states", "lengths") if getattr(known, name)}
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                interop.convert(known.source, known.target, **options)
+            for one in caught:
+                print(f"rnnfast convert: {one.message}", file=sys.stderr)
         except (OSError, ImportError, ValueError) as error:
             parser.exit(1, f"rnnfast convert: {error}\n")
     else:

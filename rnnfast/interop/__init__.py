@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -78,7 +79,7 @@ def read_weights(path: str | os.PathLike[str], model: Any) -> None:
     reader.read_weights(path, model)
 
 
-def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], **options: Any) -> None:
     """Turn a file of any readable format into one of any writable one (`rnnfast convert`).
 
     Parameters
@@ -87,17 +88,26 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
         Anything that :func:`load` reads.
     target : str or path-like
         The format follows from how the name ends: ".rnnf", ".weights.h5" (Keras), ".onnx", ".json" (RTNeural), ".safetensors", ".pt", ".npz", ".nam".
+    **options
+        Of ONNX: `opset`, `states`, `lengths`; see :func:`to_onnx`.
 
     Raises
     ------
     FormatError
         If the source cannot be read or the target's format cannot hold the model; the text says why.
+
+    Warns
+    -----
+    UserWarning
+        If the file, loaded without the model's layers, makes another model: a state dict holds no activations and does not say which outputs are wanted.
     """
     name = os.fspath(target)
     ending = next((one for one in [".rnnf", *_WRITERS] if name.endswith(one)), None)
     if ending is None:
         raise FormatError(f"{name}: unknown ending. Known: {', '.join(['.rnnf', *_WRITERS])}.")
     model = load(source)
+    if options and ending != ".onnx":
+        raise FormatError(f"{name}: {', '.join(options)} can be said of '.onnx' alone.")
     if ending == ".rnnf":
         model.save(target)
         return
@@ -105,7 +115,20 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
 
     if type(model) not in (Model, Sequential):
         raise FormatError(f"{name}: the {type(model).__name__} in {os.fspath(source)} is not a graph of layers alone, so that only '.rnnf' holds it.")
-    _module(_WRITERS[ending]).write(model, target)
+    _module(_WRITERS[ending]).write(model, target, **options)
+    if ending not in (".onnx", ".weights.h5", ".npz") and not _same(model, target):
+        warnings.warn(f"{name}: loaded alone it makes another model, since its format does not hold all of this one. Use load_weights into the same layers.", stacklevel=2)
+
+
+def _same(model: Any, path: str | os.PathLike[str]) -> bool:
+    """Whether a file's model gives the numbers of the one that was written."""
+    from rnnfast.models.files import agree
+
+    xs = model.test_inputs()
+    try:
+        return agree(load(path)._test_outputs(xs), model._test_outputs(xs))
+    except (ValueError, TypeError):
+        return False
 
 
 def from_keras(model: Any) -> Any:

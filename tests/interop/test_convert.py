@@ -58,6 +58,33 @@ def source(kind, folder):
     return path
 
 
+def test_what_a_format_does_not_hold_is_said(tmp_path, capsys):
+    made = Sequential([Input((None, 1)), layers.LSTM(4), layers.Dense(2, activation="softmax")])
+    made.save(tmp_path / "in.rnnf")
+    for ending in (".pt", ".safetensors"):
+        with pytest.warns(UserWarning, match="loaded alone it makes another model"):
+            interop.convert(tmp_path / "in.rnnf", tmp_path / f"out{ending}")
+        assert cli.main(["convert", str(tmp_path / "in.rnnf"), str(tmp_path / f"out{ending}")]) == 0
+        assert "load_weights" in capsys.readouterr().err
+        same = Sequential([Input((None, 1)), layers.LSTM(4), layers.Dense(2, activation="softmax")])
+        same.load_weights(tmp_path / f"out{ending}")
+        np.testing.assert_array_equal(same.predict_on_batch(X), made.predict_on_batch(X))
+
+
+def test_options_of_onnx(tmp_path, capsys):
+    require("onnx")
+    tokens = Sequential([Input((None,)), layers.Embedding(9, 3, mask_zero=True), layers.GRU(4, name="gru")])
+    tokens.save(tmp_path / "in.rnnf")
+    source, target = str(tmp_path / "in.rnnf"), str(tmp_path / "out.onnx")
+    assert cli.main(["convert", "--lengths", "--states", source, target]) == 0
+    names = rnnfast.load(target).input_names
+    assert "lengths" in names
+    assert "gru_h_in" in names
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--lengths", source, str(tmp_path / "out.pt")])
+    assert "lengths can be said of '.onnx' alone" in capsys.readouterr().err
+
+
 def output(path):
     """What a written file computes."""
     if path.name.endswith((".weights.h5", ".npz")):

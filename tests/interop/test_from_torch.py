@@ -1,7 +1,6 @@
 """Models of live PyTorch modules give PyTorch's numbers, for every option, on random weights; what has no exact counterpart is refused by name."""
 
 import doctest
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 
 import rnnfast
 from rnnfast import FormatError
+from tests.interop.torch_models import random_weights, run
 from tests.peers import require
 
 torch = require("torch")
@@ -28,22 +28,6 @@ KINDS = {
     "LSTM": {"proj": {"proj_size": 2}, "proj-all": {"proj_size": 3, "num_layers": 2, "bidirectional": True, "bias": False}},
     "GRU": {},
 }
-
-
-def random_weights(module, seed=0):
-    """Every parameter drawn anew, so that biases and norms are not at their start."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, one in [*module.named_parameters(), *module.named_buffers()]:
-        if one.is_floating_point():
-            with torch.no_grad():
-                one.copy_(torch.rand(one.shape, generator=generator) * (1 if "running_var" in name else 1.2) - (-0.5 if "running_var" in name else 0.6))
-    return module
-
-
-def run(module, x):
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's, of its own speed
-        return module.eval()(torch.as_tensor(x))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

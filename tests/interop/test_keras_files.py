@@ -13,7 +13,7 @@ import pytest
 
 import rnnfast
 from rnnfast import interop, layers
-from tests.interop import test_keras as cases
+from tests.interop import keras_models as cases
 from tests.peers import require
 
 h5py = require("h5py")

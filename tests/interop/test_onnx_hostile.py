@@ -10,7 +10,7 @@ import rnnfast
 import rnnfast.interop.onnx.model  # before files are watched while they are read
 from tests.interop.hostile import check_calm, check_refused, mutations
 from tests.interop.onnx_cases import graph, onnx, recurrent_arrays, recurrent_model, value
-from tests.interop.test_onnx_models import decoder, tagger
+from tests.interop.onnx_models import decoder, tagger
 
 MAKE = onnx.helper.make_node
 X = value("x", None, ["n", 2])

@@ -7,7 +7,7 @@ import rnnfast
 from rnnfast import FormatError, Input, Sequential, layers
 from rnnfast.interop import torch_files
 from rnnfast.interop.torch import from_torch, load_state_dict, to_state_dict
-from tests.interop.test_from_torch import random_weights, run
+from tests.interop.torch_models import random_weights, run
 from tests.peers import require
 
 torch = require("torch")

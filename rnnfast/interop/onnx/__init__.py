@@ -67,8 +67,8 @@ def read(path: str | os.PathLike[str]) -> OnnxModel:
     return from_onnx(os.fspath(path))
 
 
-def write(model: Any, path: str | os.PathLike[str]) -> None:
+def write(model: Any, path: str | os.PathLike[str], **options: Any) -> None:
     """Write a model as an ONNX file; see :func:`rnnfast.interop.onnx.writer.write`."""
     from rnnfast.interop.onnx.writer import write as write_file
 
-    write_file(model, path)
+    write_file(model, path, **options)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import torch
 
-from tests.interop.test_onnx_models import with_states
+from tests.interop.onnx_models import with_states
 
 CASES = {  # kind, options, axes that may vary by input, sizes of the example, sizes of the inputs that are written
     "lstm": ("LSTM", {"num_layers": 2, "bidirectional": True}, ({0, 1},), [(2, 5, 4)], [(3, 7, 4)]),
