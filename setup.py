@@ -48,12 +48,15 @@ def module(name, sources=(), openmp=False):
     )
 
 
+# What the modules have in common, memoryviews above all, is a module of its own. Its last name alone becomes known to the process too, so it must be no other package's.
+SHARED = "rnnfast._engine.rnnfast_shared"
 MODULES = sorted(path.stem for path in Path("rnnfast/_engine").glob("*.pyx"))
 
 setup(
     ext_modules=cythonize(
-        [module(name, ["csrc/dispatch.c"] if name == "cpu" else (), openmp=name == "program") for name in MODULES],
+        [*(module(name, ["csrc/dispatch.c"] if name == "cpu" else (), openmp=name == "program") for name in MODULES), Extension(SHARED, [f"{SHARED.replace('.', '/')}.c"], extra_compile_args=C_FLAGS)],
         language_level=3,
+        shared_utility_qualified_name=SHARED,
     ),
     cmdclass={"build_ext": BuildEngine},
 )

@@ -3,13 +3,15 @@
 import doctest
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
 
 import rnnfast
+from tests.peers import require
 
-MODULES = [m.name for m in pkgutil.walk_packages(rnnfast.__path__, "rnnfast.") if "benchmark" not in m.name and "_engine" not in m.name]
+MODULES = [m.name for m in pkgutil.walk_packages(rnnfast.__path__, "rnnfast.") if not re.search("benchmark|_engine|__main__", m.name)]
 
 
 def test_readme():
@@ -28,4 +30,6 @@ def test_pages(page):
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if name.startswith("rnnfast.torch"):
+        require("torch")
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
