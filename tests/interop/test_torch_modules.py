@@ -538,7 +538,7 @@ def test_checkpointed():
 
 
 def test_pytorchs_own_inputs(monkeypatch):
-    common = pytest.importorskip("torch.testing._internal.common_modules", exc_type=ImportError)  # needs expecttest
+    common = require("torch.testing._internal.common_modules")  # which needs expecttest
     calls = []
     original = fast.LSTM._call
     monkeypatch.setattr("rnnfast.torch.modules.Accelerated._call", lambda *given, **more: calls.append(1) or original(*given, **more))
