@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast.errors import FormatError
+from rnnfast.models.files import agree
 
 
 def prove(model: Any, inputs: list[np.ndarray], outputs: list[np.ndarray], source: str) -> None:
@@ -20,7 +21,7 @@ def prove(model: Any, inputs: list[np.ndarray], outputs: list[np.ndarray], sourc
     found = model(inputs if len(inputs) > 1 else inputs[0])
     found = list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else [found]
     for i, (mine, expected) in enumerate(zip(found, outputs, strict=True)):
-        if mine.shape != expected.shape or not np.allclose(mine, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
-            worst = float(np.max(np.abs(mine - expected))) if mine.shape == expected.shape else None
-            raise FormatError(f"{source}: output {i}: the converted model differs from its source ({'shapes ' + str((mine.shape, expected.shape)) if worst is None else worst}).")
+        if not agree([mine], [expected]):
+            by = f"by {np.max(np.abs(mine - expected))}" if mine.shape == expected.shape else f"in shape: {mine.shape}, not {expected.shape}"
+            raise FormatError(f"{source}: output {i}: the converted model differs from its source {by}.")
     model.proof = (inputs, outputs)
