@@ -55,7 +55,8 @@ MODULES = sorted(path.stem for path in Path("rnnfast/_engine").glob("*.pyx"))
 setup(
     ext_modules=cythonize(
         [*(module(name, ["csrc/dispatch.c"] if name == "cpu" else (), openmp=name == "program") for name in MODULES), Extension(SHARED, [f"{SHARED.replace('.', '/')}.c"], extra_compile_args=C_FLAGS)],
-        language_level=3,
+        # what reaches the modules has been checked in Python; C's rules, without Python's for negative indices and for division of negative numbers and by zero
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False},
         shared_utility_qualified_name=SHARED,
     ),
     cmdclass={"build_ext": BuildEngine},

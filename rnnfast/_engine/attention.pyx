@@ -4,7 +4,6 @@ Query, value and key have row maps of their own. A sequence's keys and values ar
 live in scratch alone; backward computes them again. Threads take sequences in turn, or share the steps of each sequence where there are fewer sequences
 than threads. No sum depends on which.
 """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset

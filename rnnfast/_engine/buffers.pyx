@@ -1,5 +1,4 @@
 """Row maps (which time steps of which sequences exist), buffers, and the base of every op."""
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 import numpy as np
 
 
@@ -112,7 +111,7 @@ cdef class Rows:
         cdef rows_map *m = &self.map
         cdef int64_t t, r
         m.time, m.pads, m.count = active.shape[0], 0, 0
-        m.dense = active[m.time - 1] == m.batch
+        m.dense = m.time > 0 and active[m.time - 1] == m.batch
         for t in range(m.time):
             m.active[t], m.offset[t] = active[t], m.count
             for r in range(active[t]):
@@ -206,7 +205,7 @@ cdef class Rows:
 
     def set_parts_of(self, Rows parent):
         """Every packed row of the parent, pads too, is so many rows here."""
-        cdef int64_t parts = self.map.time // parent.capacity
+        cdef int64_t parts = self.map.time // max(<int64_t>1, parent.capacity)
         self.map.count, self.map.pads = parent.map.count * parts, parent.map.pads * parts
 
     def set_repeat_of(self, Rows parent):

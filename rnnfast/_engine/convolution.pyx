@@ -4,7 +4,6 @@ Step s of an output reads steps ``s stride + k dilation - left`` of its row, for
 windows where they lie, if they lie one after the other, and else gathers them into scratch: the same numbers in the same order. The gradient of the
 input is such a product too, of windows over the output's gradient. A gradient of weights is summed over rows in their order by the one thread that owns it.
 """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset

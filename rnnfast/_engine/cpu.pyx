@@ -1,5 +1,4 @@
 """Which instruction set the engine runs on, and element-wise functions for tests and activations."""
-# cython: language_level=3
 import os
 
 import numpy as np

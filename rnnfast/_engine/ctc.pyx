@@ -3,7 +3,6 @@
 Equations: A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, Connectionist temporal classification, ICML 2006. All sums are float64; a sequence is computed by
 one thread, so no result depends on how many there are.
 """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.math cimport INFINITY, NAN, exp, isnan, log, log1p
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free

@@ -1,5 +1,4 @@
 """Prefix beam search over the steps of one sequence, and the edit distance of two."""
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.math cimport INFINITY, exp, log1p
 from libc.stdint cimport int64_t
 

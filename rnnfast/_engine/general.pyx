@@ -3,7 +3,6 @@
 The inputs' part of the gates (x . W + b) is given for all steps. A step is the recurrent product of a thread's rows, then the cell's equations, number by
 number in double. A thread owns rows, so there is no barrier inside the loop and no number depends on how they are shared.
 """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.math cimport exp, expm1, fabs, log1p, tanh
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free

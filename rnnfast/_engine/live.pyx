@@ -1,6 +1,5 @@
 """Calls that go straight from a caller's arrays to the engine: of a program, of a live stream, of a pool of them. Nothing is looked at twice, and nothing is
 allocated but a result that the caller has no array for."""
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
 import numpy as np
 
 cimport numpy as cnp

@@ -1,5 +1,4 @@
 """Batch normalisation: statistics of each feature over the valid rows of a batch. Threads share columns for the statistics, then rows."""
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free

@@ -1,5 +1,4 @@
 """Programs: a list of ops over one arena, run by a team of threads in one parallel region."""
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 import os
 from threading import Lock
 

@@ -1,5 +1,4 @@
 """Ops that call Python: one thread of the team takes the GIL, the others wait at the barrier behind the op."""
-# cython: language_level=3
 import numpy as np
 
 from rnnfast._engine.buffers cimport Buffer, Op

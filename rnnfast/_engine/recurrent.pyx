@@ -6,7 +6,6 @@ the cell. Backward: step by step the cell's backward, which leaves the gates' gr
 A thread owns rows (SPLIT_ROWS: no barrier at all) or unit panels (SPLIT_UNITS: one barrier a step, each core keeps its part of the
 recurrent kernel in its own cache). Either way every number is computed by one thread in one order, so results do not depend on the split.
 """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset

@@ -3,7 +3,6 @@
 Each work function reads a `task`; its docstring says which operands. Rows are packed rows of `rows` (then its pads) unless said otherwise; the
 threads share them, and no sum depends on how.
 """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free

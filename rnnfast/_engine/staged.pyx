@@ -4,7 +4,6 @@ The inputs' part of the gates (x . W) is given for all steps. A step is done in 
 its normalisations and the cell's equations (csrc/kernels/cell_rows.h), the projection. A thread owns rows, so there is no barrier inside the loop and no number
 depends on how they are shared. The gradients of the two matrices are left to a dense product over all rows of the tape.
 """
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """A watch over tensors of the caller's: whether they are still those that were seen, with the numbers that they had."""
 import numpy as np
 
