@@ -113,6 +113,8 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], **op
         return
     from rnnfast import Model, Sequential
 
+    if hasattr(model, "to_layers"):
+        model = model.to_layers()
     if type(model) not in (Model, Sequential):
         raise FormatError(f"{name}: the {type(model).__name__} in {os.fspath(source)} is not a graph of layers alone, so that only '.rnnf' holds it.")
     _module(_WRITERS[ending]).write(model, target, **options)

@@ -97,19 +97,13 @@ def output(path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")
 @pytest.mark.filterwarnings("ignore::UserWarning:keras")
 @pytest.mark.parametrize("kind", SOURCES)
-def test_every_pair(kind, tmp_path, capsys):
+def test_every_pair(kind, tmp_path):
     for name in {EXTRAS.get(kind, "numpy"), *(EXTRAS.get(ending, "numpy") for ending in ENDINGS)}:
         require(name)
     want = model().predict_on_batch(X)
     start = source(kind, tmp_path)
     for ending in ENDINGS:
         target = tmp_path / f"out{ending}"
-        if kind == "onnx" and ending != ".rnnf":  # a graph of ONNX's operators is no chain of layers
-            with pytest.raises(SystemExit) as caught:
-                cli.main(["convert", str(start), str(target)])
-            assert caught.value.code == 1 and not target.exists()
-            assert "OnnxModel" in capsys.readouterr().err
-            continue
         assert cli.main(["convert", str(start), str(target)]) == 0
         assert max_rel_error(output(target), want) < 2e-6, ending
 

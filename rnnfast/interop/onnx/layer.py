@@ -28,6 +28,7 @@ PARAMETERS: dict[str, tuple[float | None, ...]] = {
 FUSED = {  # what a fused cell calls them
     ("Relu",): "relu", ("Tanh",): "tanh", ("Sigmoid",): "sigmoid", ("Softsign",): "softsign", ("Softplus",): "softplus",
     ("Elu", 1.0): "elu", ("LeakyRelu", 0.2): "leaky_relu", ("Affine", 1.0, 0.0): "linear", ("ScaledTanh", 1.0, 1.0): "tanh",
+    ("HardSigmoid", 0.2, 0.5): "hard_sigmoid_02", ("HardSigmoid", float(np.float32(0.2)), 0.5): "hard_sigmoid_02", ("HardSigmoid", float(np.float32(1 / 6)), 0.5): "hard_sigmoid",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from rnnfast.interop.onnx.parsing import DTYPES
 from rnnfast.interop.onnx.program import Program
 from rnnfast.interop.onnx.stream import OnnxStream
 from rnnfast.models.files import agree, register_model, selftest_names
+
+if TYPE_CHECKING:
+    from rnnfast.models.model import Model
+    from rnnfast.models.sequential import Sequential
 
 
 @register_model
@@ -116,6 +120,32 @@ class OnnxModel:
             For each state input the output with its next value. By default they are found by their names (see `docs/onnx.md`).
         """
         return OnnxStream(self, states)
+
+    def to_layers(self) -> Sequential | Model:
+        """The same model made of layers, which trains, streams, takes `lengths` and can be written to every format; inputs and outputs are batch first.
+
+        Recurrent nodes, products with constant matrices, convolutions, embeddings, normalisations, activations, sums and joined features become layers; transpositions and
+        reshapes that only undo each other vanish. The model's numbers are compared with the graph's before it is returned.
+
+        Returns
+        -------
+        Sequential or Model
+            A Sequential where every layer takes what the one before it gives. State inputs and outputs are (B, H), without the axis of directions.
+
+        Raises
+        ------
+        FormatError
+            If a node has no layer; the text names it. The graph itself still runs.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, rnnfast  # doctest: +SKIP
+        >>> model = rnnfast.from_onnx("tagger.onnx").to_layers()  # doctest: +SKIP
+        >>> model.compile("adam", "mse")  # doctest: +SKIP
+        """
+        from rnnfast.interop.onnx.lifting import to_layers
+
+        return to_layers(self)
 
     def carried(self) -> dict[int, int]:
         """Places of state inputs and outputs, as the recurrent nodes say."""

@@ -232,6 +232,11 @@ class Program:
 
     def run(self, given: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs, in new arrays."""
+        values = self.trace(given)
+        return [self._own(values[slot], slot, given) for slot in self.outputs]
+
+    def trace(self, given: list[np.ndarray]) -> list[Any]:
+        """The values in all slots."""
         values = self.values.copy()
         for slot, array in zip(self.inputs, given, strict=True):
             values[slot] = array
@@ -247,7 +252,7 @@ class Program:
                 else:
                     values[step.outputs[0]] = result
         values[NOTHING] = None
-        return [self._own(values[slot], slot, given) for slot in self.outputs]
+        return values
 
     def _fail(self, step: Step, error: Exception) -> NoReturn:
         text = str(error).removesuffix(".")
