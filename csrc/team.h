@@ -21,6 +21,11 @@ static inline void rnnf_relax(void) {
 }
 
 /* Spins about 10 us, then yields the core between looks, so that a team larger than its cores still ends. */
+static inline void rnnf_rest(int looks) {
+    if (looks < 4000) rnnf_relax();
+    else sched_yield();
+}
+
 static inline void rnnf_barrier(rnnf_team *team) {
     if (team->size == 1) return;
     const int passed = __atomic_load_n(&team->passed, __ATOMIC_RELAXED);
@@ -29,9 +34,13 @@ static inline void rnnf_barrier(rnnf_team *team) {
         __atomic_store_n(&team->passed, passed + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int spins = 0; __atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) == passed; spins++) {
-        if (spins < 4000) rnnf_relax();
-        else sched_yield();
-    }
+    for (int looks = 0; __atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) == passed; looks++) rnnf_rest(looks);
+}
+
+/* A count that one thread raises and one other waits for. */
+static inline void rnnf_reach(int64_t *count, int64_t value) { __atomic_store_n(count, value, __ATOMIC_RELEASE); }
+
+static inline void rnnf_await(const int64_t *count, int64_t value) {
+    for (int looks = 0; __atomic_load_n(count, __ATOMIC_ACQUIRE) < value; looks++) rnnf_rest(looks);
 }
 #endif

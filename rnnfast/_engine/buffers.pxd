@@ -22,6 +22,9 @@ ctypedef struct operand:
 # Work of one op on one thread of the team.
 ctypedef void (*op_work)(void *op, rnnf_team *team, int member) noexcept nogil
 
+# Of an op that goes through time, its steps [begin, end) in the order in which it computes them, on one thread; those before have been computed.
+ctypedef void (*op_steps)(void *op, int64_t begin, int64_t end) noexcept nogil
+
 cdef class Rows:
     cdef rows_map map
     cdef readonly int64_t capacity
@@ -44,6 +47,7 @@ cdef class Buffer:
 
 cdef class Op:
     cdef op_work work
+    cdef op_steps steps
     cdef void *args
     cdef readonly object record
 

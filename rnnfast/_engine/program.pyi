@@ -4,13 +4,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rnnfast._engine.buffers import Buffer, Op
+from rnnfast._engine.buffers import Buffer, Op, Rows
 
 def set_num_threads(n: int) -> None: ...
 def get_num_threads() -> int: ...
 
 class PairOp(Op):
     def __init__(self, first: Op, second: Op) -> None: ...
+
+class WaveOp(Op):
+    def __init__(self, layers: list[Op], rows: Rows, stages: list[int], chunk: int) -> None: ...
 
 class Program:
     ops: list[Op]

@@ -7,12 +7,12 @@ import numpy as np
 from rnnfast._engine.python import PythonOp, raise_failure
 
 from cython.parallel cimport parallel, threadid
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from rnnfast._engine.buffers cimport Buffer, Op, op_work
-from rnnfast._engine.kernels cimport rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_team
+from rnnfast._engine.buffers cimport Buffer, Op, Rows, op_steps, op_work, rows_map
+from rnnfast._engine.kernels cimport rnnf_await, rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_reach, rnnf_team
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -130,6 +130,87 @@ cdef class PairOp(Op):
 
     def __dealloc__(self):
         free(self.args)
+
+
+cdef enum:
+    APART = 16  # counts of a wave: each on cache lines of its own
+
+# Layers over the same rows, each of the one before it; stage s has layers [first[s], first[s + 1]).
+ctypedef struct wave:
+    int stages, count
+    int64_t chunk
+    const rows_map *rows
+    int *first
+    op_steps *steps
+    void **args
+    int64_t *done  # [stages * APART] steps that a stage has finished, for the next one
+
+
+cdef void wave_work(void *args, rnnf_team *team, int member) noexcept nogil:
+    """A stage a thread, each a chunk of steps behind the one before it."""
+    cdef wave *w = <wave *>args
+    cdef int64_t t = 0, end, time = w.rows.time
+    cdef int64_t *own = w.done + member * APART
+    cdef int i
+    if team.size < w.stages:
+        for i in range(w.count if member == 0 else 0):
+            w.steps[i](w.args[i], 0, time)
+        return
+    while t < time and member < w.stages:
+        end = min(t + w.chunk, time)
+        if member > 0:
+            rnnf_await(own - APART, end)
+        for i in range(w.first[member], w.first[member + 1]):
+            w.steps[i](w.args[i], t, end)
+        if member < w.stages - 1:
+            rnnf_reach(own, end)
+        t = end
+    if 0 < member < w.stages:
+        own[-APART] = 0  # for the next run: its stage has finished, and nobody else looks
+
+
+cdef class WaveOp(Op):
+    """Layers over the same rows, each the input of the next one, as a wavefront of chunks of steps.
+
+    Parameters
+    ----------
+    layers : list of Op
+        That go through time from its first step on.
+    rows : Rows
+    stages : list of int
+        Layers of each stage.
+    chunk : int
+    """
+
+    def __init__(self, list layers, Rows rows, list stages, int64_t chunk):
+        cdef wave *w = <wave *>calloc(1, sizeof(wave))
+        cdef Op layer
+        cdef int i
+        if w == NULL:
+            raise MemoryError()
+        self.args, self.work, self.record = w, wave_work, (*layers,)
+        w.stages, w.count, w.chunk, w.rows = len(stages), len(layers), chunk, &rows.map
+        w.first = <int *>calloc(w.stages + 1, sizeof(int))
+        w.steps = <op_steps *>calloc(w.count, sizeof(op_steps))
+        w.args = <void **>calloc(w.count, sizeof(void *))
+        w.done = <int64_t *>calloc(w.stages * APART, sizeof(int64_t))
+        if w.first == NULL or w.steps == NULL or w.args == NULL or w.done == NULL:
+            raise MemoryError()
+        for i, layer in enumerate(layers):
+            if layer.steps == NULL:
+                raise ValueError("WaveOp: every layer must go through time from its first step on.")
+            w.steps[i], w.args[i] = layer.steps, layer.args
+        for i in range(w.stages):
+            w.first[i + 1] = w.first[i] + stages[i]
+
+    def __dealloc__(self):
+        cdef wave *w = <wave *>self.args
+        if w != NULL:
+            free(w.first)
+            free(w.steps)
+            free(w.args)
+            free(w.done)
+            free(w)
 
 
 cdef class Program:

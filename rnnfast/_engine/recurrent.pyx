@@ -317,10 +317,10 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
             rnnf_barrier(team)
 
 
-cdef void run_row(layer *a, rnnf_team *team, part own, int member) noexcept nogil:
-    """All steps of a batch of one row."""
+cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin, int64_t end) noexcept nogil:
+    """Steps [begin, end) of a batch of one row."""
     cdef rnnf_run k
-    cdef int64_t t = 0, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
+    cdef int64_t t = begin, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
     cdef bint whole = time == 1 or a.inputs <= RUN_INPUTS
     cdef int turn = a.turn, meeting = meets(a)
     memset(&k, 0, sizeof(k))
@@ -333,49 +333,53 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member) noexcept nogi
     else:
         k.x_step = a.x_gates.stride
     k.y_step = 0 if a.y == NULL else a.y.step if a.y.step else a.y.stride
-    begin_states(a, own)
+    if begin == 0:
+        begin_states(a, own)
     if meeting:
         rnnf_barrier(team)
-    while t < time:
-        k.steps = 1 if meeting else time if whole else min(a.chunk, time - t)
-        if not whole and t % a.chunk == 0:
-            project(a, own, t, min(t + a.chunk, time))
-        k.x = at_step(a, a.x, t, 0) if whole else a.x_gates.data + t % a.chunk * k.x_step * size
+    while t < end:
+        k.steps = 1 if meeting else end - t if whole else min(a.chunk, end - t)
+        if not whole and (t - begin) % a.chunk == 0:
+            project(a, own, t, min(t + a.chunk, end))
+        k.x = at_step(a, a.x, t, 0) if whole else a.x_gates.data + (t - begin) % a.chunk * k.x_step * size
         k.y = at_step(a, a.y, t, 0) if a.y != NULL else NULL
         k.h[0], k.h[1], k.turn = a.h.data + (t & 1) * state, a.h.data + (~t & 1) * state, turn + <int>(t & 1)
         a.cell.run(&k, own.p0, own.p1)
         t += k.steps
         if meeting:
             rnnf_barrier(team)
+    if end < time:
+        return
     if member == 0 or a.split != SPLIT_UNITS:
         a.turn = (turn + time) & 1
     end_rows(a, own, 0, 1, a.h.data + (time & 1) * state)
 
 
-cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
-    cdef layer *a = <layer *>args
+cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
+    """Steps [begin, end) in the order in which they are computed; those before have been."""
     # four unit panels of a one-gate product are one panel of its kernel
     cdef part own = part_of(a, team, member, 4 if a.cell.gates == 1 or a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
     cdef int64_t chunk0, i, s, t, r, steps, rows, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
     cdef int64_t gates_row = a.x_gates.stride * a.k.itemsize, first
-    cdef char *h = a.h.data
-    cdef char *h_next = a.h.data + state
+    cdef char *h = a.h.data + (begin & 1) * state
+    cdef char *h_next = a.h.data + (~begin & 1) * state
     cdef rnnf_step phases[2]
     if a.runs and batch == 1 and a.rows.dense and not a.rows.cuts:
         if own.r0 < own.r1:
-            run_row(a, team, own, member)
+            run_row(a, team, own, member, begin, end)
         return
     prepare_steps(a, own, phases)
-    begin_states(a, own)
-    if a.rows.cuts and not a.reverse:
-        restart(a, own, 0, h)
+    if begin == 0:
+        begin_states(a, own)
+        if a.rows.cuts and not a.reverse:
+            restart(a, own, 0, h)
     if a.split == SPLIT_UNITS:
         rnnf_barrier(team)
     elif own.r0 >= own.r1:
         return
-    chunk0 = 0
-    while chunk0 < time:
-        steps = min(a.chunk, time - chunk0)
+    chunk0 = begin
+    while chunk0 < end:
+        steps = min(a.chunk, end - chunk0)
         first = time - chunk0 - steps if a.reverse else chunk0
         project(a, own, first, first + steps)
         for i in range(steps):
@@ -396,6 +400,16 @@ cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
             elif a.rows.active[t + 1] < a.rows.active[t]:
                 end_rows(a, own, a.rows.active[t + 1], a.rows.active[t], h)
         chunk0 += steps
+
+
+cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
+    forward_steps(<layer *>args, team, member, 0, (<layer *>args).rows.time)
+
+
+cdef void steps_alone(void *args, int64_t begin, int64_t end) noexcept nogil:
+    cdef rnnf_team alone[1]
+    alone[0].size = 1
+    forward_steps(<layer *>args, alone, 0, begin, end)
 
 
 cdef void begin_carry(const layer *a, part own) noexcept nogil:
@@ -671,6 +685,8 @@ cdef class RecurrentLayer(Op):
         self.record = (rows, buffers, slots)
         a.slots = &slots.map if slots is not None else NULL
         self.work = backward_work if backward else forward_work
+        if not backward and not sizes["reverse"]:
+            self.steps = steps_alone
         a.k = kernels_of(dtype)
         for i in range(CELL_COUNT):
             if a.k.cell[i].name.decode() == cell:
@@ -710,6 +726,15 @@ cdef class RecurrentLayer(Op):
         for s in range(2):
             a.keep[s] = view(buffers, f"keep{s}")
             a.recurrent[s], a.recurrent_t[s] = view(buffers, f"recurrent{s}"), view(buffers, f"recurrent_t{s}")
+
+    @property
+    def split(self):
+        """What threads share: SPLIT_NONE, SPLIT_ROWS or SPLIT_UNITS."""
+        return (<layer *>self.args).split
+
+    @split.setter
+    def split(self, int value):
+        (<layer *>self.args).split = value
 
     def __dealloc__(self):
         free(self.args)

@@ -124,7 +124,7 @@ def profile(model: Any, x: Any, lengths: Any = None, mask: Any = None, repeats: 
 
 def operand_bytes(op: Any, itemsize: int) -> int:
     """Bytes of all operands of an op, each once."""
-    if isinstance(op, _engine.PairOp):
+    if isinstance(op, (_engine.PairOp, _engine.WaveOp)):
         return sum(operand_bytes(one, itemsize) for one in op.record)
     rows, buffers, *_ = op.record
     count = rows.count + rows.pads if rows is not None else 0

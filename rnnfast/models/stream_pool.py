@@ -12,7 +12,7 @@ from rnnfast import _engine
 from rnnfast.errors import ShapeError
 from rnnfast.layers.runner import PLANS_KEPT, Arrays, Bound, States
 from rnnfast.models._live import LiveModel
-from rnnfast.plan.schedule import REGION_FLOPS
+from rnnfast.plan.schedule import region_flops
 
 if TYPE_CHECKING:
     from rnnfast.models.model import Runnable
@@ -214,7 +214,7 @@ class StreamPool:
         outs = self._live.outputs(bound, (n,), single, out)
         if n and time:
             self._live.runner.params.pack(bound.program.team_size)
-            self._rows.run(plan, xs, outs, REGION_FLOPS)
+            self._rows.run(plan, xs, outs, region_flops(bound.program.team_size))
         elif not time and not single:
             outs = [y[:, :0] for y in outs]
         return outs if len(outs) > 1 else outs[0]

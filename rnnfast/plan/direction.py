@@ -10,6 +10,7 @@ import numpy as np
 from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.params import Variable
+from rnnfast.plan.schedule import SPLIT_NONE, Choice, Work
 
 
 @dataclass
@@ -105,6 +106,9 @@ class Part:
     """
 
     work = 0.0
+    ways: tuple[int, ...] = ()  # how threads may share it
+    chunk = 0  # steps whose gate inputs the fused engine computes at once
+    choice = Choice(SPLIT_NONE, {SPLIT_NONE: 0.0})
 
     def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
         self.b, self.x, self.d = b, x, d
@@ -116,6 +120,14 @@ class Part:
         raise NotImplementedError
 
     def line(self, kind: str) -> str:
+        raise NotImplementedError
+
+    def shared(self) -> str:
+        """How threads share it, for `line`."""
+        return str(self.choice) if self.b.plan.threads > 1 else "split=one thread"
+
+    def cost(self) -> Work:
+        """What the schedule looks at, of a part that has `ways`."""
         raise NotImplementedError
 
     def prepare_backward(self, dy: Buffer | None) -> None:

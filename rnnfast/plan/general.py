@@ -11,7 +11,7 @@ from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part
 from rnnfast.plan.params import Variable
-from rnnfast.plan.schedule import SPLIT_NONE, choose_split
+from rnnfast.plan.schedule import SPLIT_ROWS, Work
 
 
 @dataclass
@@ -41,6 +41,7 @@ class GeneralPart(Part):
     """A direction that `_engine/general.pyx` runs."""
 
     d: GeneralDirection
+    ways = (SPLIT_ROWS,)
 
     def __init__(self, b: Builder, x: Tensor, d: GeneralDirection, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
         if b.gradients:
@@ -76,16 +77,13 @@ class GeneralPart(Part):
     def op(self, backward: bool) -> Any:
         d = self.d
         functions = [(_engine.FUNCTIONS.index(name), alpha, beta) for name, alpha, beta in d.functions]
-        sizes = {"units": d.units, "reverse": int(d.backwards), "shared": int(self._shared()), "coupled": int(d.coupled), "clip": d.clip}
+        sizes = {"units": d.units, "reverse": int(d.backwards), "shared": int(self.choice.split == SPLIT_ROWS), "coupled": int(d.coupled), "clip": d.clip}
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
         return _engine.GeneralLayer(self.b.dtype, d.cell, self.x.rows, given, functions, sizes)
 
-    def _shared(self) -> bool:
-        """Whether threads share the rows."""
-        b, d = self.b, self.d
-        split = choose_split(self.batch, self.time, self.inputs, d.units, self.gate_count, d.units, b.itemsize, b.plan.threads)
-        return split != SPLIT_NONE and self.batch >= b.plan.threads
+    def cost(self) -> Work:
+        return Work(self.batch, self.time, self.inputs, self.d.units, self.gate_count, self.d.units, self.b.itemsize, self.b.lanes, self.time)
 
     def line(self, kind: str) -> str:
         d = self.d
-        return f"{kind:<16}general {d.cell} {self.inputs} {'<-' if d.backwards else '->'} {d.units} T={self.time} split={'rows' if self._shared() else 'one thread'}"
+        return f"{kind:<16}general {d.cell} {self.inputs} {'<-' if d.backwards else '->'} {d.units} T={self.time} {self.shared()}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rnnfast import _engine
-from rnnfast.plan.schedule import REGION_FLOPS
+from rnnfast.plan.entry import Entry
+from rnnfast.plan.schedule import GAIN, plain_seconds, region_seconds
+from rnnfast.plan.wave import with_waves
 
 LINE = 64
 
@@ -17,36 +20,51 @@ class Plan:
 
     Attributes
     ----------
-    lines : list of str
-        One line an op, as `print(plan)` shows them.
-    ops : list of engine ops
-    flops : list of float
-        Floating-point operations of each op, about.
-    makers : list of str
-        The layer that added each op.
-    buffers : list of Buffer
-        Those that live in the arena.
     dtype : str
     threads : int
-        At most; a plan with little work runs on one.
+        At most; a plan that would gain too little from more runs on one.
+    waves : bool
+        Whether chains of recurrent layers may become one op, because no backward pass follows.
+    entries : list of Entry
+    buffers : list of Buffer
+        Those that live in the arena.
     """
 
     dtype: str
     threads: int
-    lines: list[str] = field(default_factory=list)
-    ops: list[Any] = field(default_factory=list)
-    flops: list[float] = field(default_factory=list)
-    makers: list[str] = field(default_factory=list)
+    waves: bool = False
+    entries: list[Entry] = field(default_factory=list)
     buffers: list[_engine.Buffer] = field(default_factory=list)
     arena_bytes: int = 0
     maker: str = ""
+    estimate: tuple[float, float] = (0.0, 0.0)  # seconds on one thread and on the team
 
-    def add(self, op: Any, line: str, flops: float = 0.0, at: int | None = None) -> None:
-        """Append an op, or insert it at a place."""
-        at = len(self.ops) if at is None else at
-        columns: Any = ((self.ops, op), (self.lines, line), (self.flops, flops), (self.makers, self.maker))
-        for column, value in columns:
-            column.insert(at, value)
+    @property
+    def ops(self) -> list[Any]:
+        """The engine's ops."""
+        return [entry.op for entry in self.entries]
+
+    @property
+    def lines(self) -> list[str]:
+        """One line an op, as `print(plan)` shows them."""
+        return [entry.line if isinstance(entry.line, str) else entry.line() for entry in self.entries]
+
+    @property
+    def flops(self) -> list[float]:
+        """Floating-point operations of each op, about."""
+        return [entry.flops for entry in self.entries]
+
+    @property
+    def makers(self) -> list[str]:
+        """The layer that added each op."""
+        return [entry.maker for entry in self.entries]
+
+    def add(
+        self, op: Any, line: str | Callable[[], str], flops: float = 0.0, at: int | None = None, seconds: tuple[float, float] | None = None, part: Any = None
+    ) -> None:
+        """Append an op, or insert it at a place; without `seconds` it is taken to share its operations among all threads."""
+        entry = Entry(op, line, flops, self.maker, seconds or plain_seconds(flops, self.threads), part)
+        self.entries.insert(len(self.entries) if at is None else at, entry)
 
     def compile(self) -> _engine.Program:
         """Lay the buffers out and make the program."""
@@ -60,8 +78,13 @@ class Plan:
             if buffer.owner is not None:  # a part of another buffer: `size` is where it starts
                 buffer.offset = buffer.owner.offset + buffer.size * itemsize
         self.arena_bytes = offset
-        if sum(self.flops) < REGION_FLOPS:
-            self.threads = 1
+        if self.threads > 1:
+            if self.waves:
+                self.entries = with_waves(self.entries, self.threads)
+            one, team = (sum(entry.seconds[i] for entry in self.entries) for i in range(2))
+            self.estimate = one, team + region_seconds(self.threads)
+            if self.estimate[1] > GAIN * one:
+                self.threads = 1
         return _engine.Program(self.ops, self.buffers, offset, self.threads)
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part, Result
 from rnnfast.plan.live import buffer_of
 from rnnfast.plan.params import Variable
-from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, choose_chunk, choose_split
+from rnnfast.plan.schedule import SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split
 from rnnfast.plan.zoneout import keep_factors
 
 # Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
@@ -76,9 +77,7 @@ class _Layer(Part):
         b, d, buffers = self.b, self.d, self.buffers
         gate_row = self.padded * self.gates
         self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize, self.inputs)
-        self.split = choose_split(self.batch, self.time, self.inputs, d.units, self.gates, self.depth, b.itemsize, b.plan.threads)
-        if self.dropped and self.split == SPLIT_UNITS:
-            self.split = SPLIT_ROWS if self.batch >= b.plan.threads else SPLIT_NONE  # masked states are made a row at a time
+        self.ways = (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * self.batch * gate_row, gate_row)
         buffers["h"] = b.buffer("h", 2 * self.batch * d.wide * self.padded, d.wide * self.padded)
         if self.state_count > d.wide or len(self.phases) > 1:
@@ -119,7 +118,7 @@ class _Layer(Part):
         d = self.d
         sizes = {
             "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "tape_panel": self.tape_panel, "reverse": int(d.backwards),
-            "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.split,
+            "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.choice.split,
             "zero_pads": int(d.zero_output), "scratch_size": 128 * (max(self.inputs, d.units) + 8),
             "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
             "vector_count": self.vector_count, "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
@@ -128,10 +127,14 @@ class _Layer(Part):
         slots = self.b.live.slot() if self.b.live is not None and d.kept else None
         return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, self.order, backward, slots)
 
+    def cost(self) -> Work:
+        return Work(self.batch, self.time, self.inputs, self.d.units, self.gates, self.depth, self.b.itemsize, self.b.lanes, self.chunk)
+
     def line(self, kind: str) -> str:
-        split = ("one thread", "rows", "units")[self.split]
-        arrow = "<-" if self.d.backwards else "->"
-        return f"{kind:<16}{self.d.cell} {self.inputs} {arrow} {self.d.units} T={self.time} chunk={self.chunk} split={split}"
+        return f"{kind:<16}{self} T={self.time} chunk={self.chunk} {self.shared()}"
+
+    def __str__(self) -> str:
+        return f"{self.d.cell} {self.inputs} {'<-' if self.d.backwards else '->'} {self.d.units}"
 
     def prepare_backward(self, dy: Buffer | None) -> None:
         """Buffers of the backward op."""
@@ -202,8 +205,9 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Any], sequence: bool, 
         layers.append(layer)
         column += d.width
     b.recurrent += layers
-    _add(b, [layer.op(backward=False) for layer in layers], [layer.line("recurrent") for layer in layers], sum(layer.work for layer in layers))
-    b.on_backward(lambda: _backward(b, x, layers, whole, ends))
+    beside = _choose(b, layers)
+    _add(b, layers, beside, backward=False)
+    b.on_backward(lambda: _backward(b, layers, beside, whole, ends))
     results = [layer.result for layer in layers]
     if whole:
         results[0].sequence = whole
@@ -212,11 +216,30 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Any], sequence: bool, 
     return results
 
 
-def _add(b: Builder, ops: list[Any], lines: list[str], work: float) -> None:
-    b.plan.add(_engine.PairOp(*ops) if len(ops) == 2 else ops[0], " | ".join(lines), work)
+def _choose(b: Builder, layers: list[Part]) -> bool:
+    """How threads share the directions of a layer; whether two of them run side by side."""
+    beside = len(layers) == 2
+    if beside and layers[0].ways:
+        beside, choices = choose_pair([layer.cost() for layer in layers], b.plan.threads, layers[0].ways)
+    else:
+        choices = [choose_split(layer.cost(), b.plan.threads, layer.ways) if layer.ways else layer.choice for layer in layers]
+    for layer, choice in zip(layers, choices, strict=True):
+        layer.choice = choice
+    return beside
 
 
-def _backward(b: Builder, x: Tensor, layers: list[Part], whole: Tensor | None, ends: Tensor | None) -> None:
+def _add(b: Builder, layers: list[Part], beside: bool, backward: bool) -> None:
+    kind, passes = ("through time", 2.0) if backward else ("recurrent", 1.0)
+    one, team = ([passes * seconds for seconds in (getattr(layer.choice, way) for layer in layers)] for way in ("one", "best"))
+    if beside:
+        line = lambda: " | ".join(layer.line(kind) for layer in layers)
+        b.plan.add(_engine.PairOp(*(layer.op(backward) for layer in layers)), line, passes * sum(layer.work for layer in layers), seconds=(sum(one), max(team)))
+        return
+    for layer, *seconds in zip(layers, one, team, strict=True):
+        b.plan.add(layer.op(backward), partial(layer.line, kind), passes * layer.work, seconds=(seconds[0], seconds[1]), part=None if backward else layer)
+
+
+def _backward(b: Builder, layers: list[Part], beside: bool, whole: Tensor | None, ends: Tensor | None) -> None:
     column = 0
     for layer in layers:
         own = layer.result.sequence.grad if layer.result.sequence else None
@@ -225,6 +248,6 @@ def _backward(b: Builder, x: Tensor, layers: list[Part], whole: Tensor | None, e
         if ends and ends.grad:
             layer.buffers |= layer.outputs(b.part(ends.grad, column), "last", "d")
         column += layer.d.width
-    _add(b, [layer.op(backward=True) for layer in layers], [layer.line("through time") for layer in layers], 2 * sum(layer.work for layer in layers))
+    _add(b, layers, beside, backward=True)
     for layer in layers:
         layer.after_backward()

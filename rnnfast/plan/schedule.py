@@ -1,24 +1,163 @@
-"""The one place that chooses how a recurrent layer is cut into chunks of time and shares of threads."""
+"""The one place that chooses how a recurrent layer is cut into chunks of time and shares of threads: by what each way is estimated to take.
+
+Results do not depend on the choice, so that estimates need only tell clear differences.
+"""
 
 from __future__ import annotations
 
-L2_BYTES = 512 * 1024  # the smallest private cache of the CPUs in view; a chunk's gate inputs take a third of it
+from dataclasses import dataclass, replace
+
+from rnnfast.plan.machine import L2_BYTES, Machine, machine
+
 SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS = 0, 1, 2
-REGION_FLOPS = 250_000  # about 5 us of one core: below, a second thread costs more than it brings
-BARRIER_FLOPS = 24_000  # about 0.6 us of one core at batch 1, a few times a spin barrier
+NAMES = ("one thread", "rows", "units")
+GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
+STEP = 50e-9  # seconds of a step beside its product
+HANDOVER = 200e-9  # seconds of beginning a chunk of a layer in a wavefront
+CHAIN = 1.2e-9  # seconds of one multiplication after another
+EQUATIONS = 60  # operations that the functions of a gate of a unit take about as long as
 
 
-def choose_split(batch: int, time: int, inputs: int, units: int, gates: int, depth: int, itemsize: int, threads: int) -> int:
-    """Rows where there are enough, else units where a step is worth a barrier or (its product's depth being 0) needs none, else one thread."""
-    step = 2 * batch * gates * units * depth
-    if threads == 1 or (step + 2 * batch * gates * units * inputs) * time < REGION_FLOPS:
-        return SPLIT_NONE
-    recurrent_bytes = gates * units * depth * itemsize
-    if step >= BARRIER_FLOPS * threads and recurrent_bytes > 0.75 * L2_BYTES and units >= 32 * threads:
-        return SPLIT_UNITS
-    if batch >= threads:
-        return SPLIT_ROWS
-    return SPLIT_UNITS if (step >= BARRIER_FLOPS or depth == 0) and units >= 16 * threads else SPLIT_NONE
+@dataclass(frozen=True)
+class Work:
+    """What a direction of a recurrent layer computes.
+
+    Attributes
+    ----------
+    batch, time, inputs, units, gates : int
+    depth : int
+        Of the recurrent product, 0 if there is none.
+    itemsize, lanes : int
+    chunk : int
+        Steps whose gate inputs are computed at once.
+    """
+
+    batch: int
+    time: int
+    inputs: int
+    units: int
+    gates: int
+    depth: int
+    itemsize: int
+    lanes: int
+    chunk: int
+
+    def seconds(self, m: Machine, rows: int, units: int, threads: int = 1) -> float:
+        """Of a thread that computes so many rows and units; with more threads than one they meet after each step."""
+        flops, width = m.flops * 4 / self.itemsize, self.gates * units
+        kernel, recurrent = width * self.inputs * self.itemsize, width * self.depth * self.itemsize
+        rate = m.l2_rate if recurrent <= 0.75 * m.l2_bytes else m.l3_rate
+        step = max(2 * rows * width * self.depth / flops, recurrent / rate, self.depth * CHAIN)
+        step += STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
+        chunk = max(2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l2_rate if kernel <= m.l2_bytes / 2 else m.l3_rate))
+        return self.time * (step + chunk / self.chunk)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a layer is shared, and the seconds that each way is estimated to take."""
+
+    split: int
+    seconds: dict[int, float]
+
+    @property
+    def one(self) -> float:
+        """Seconds on one thread."""
+        return self.seconds[SPLIT_NONE]
+
+    @property
+    def best(self) -> float:
+        """Seconds as chosen."""
+        return self.seconds[self.split]
+
+    def __str__(self) -> str:
+        if len(self.seconds) == 1:
+            return f"split={NAMES[self.split]}"
+        return f"split={NAMES[self.split]} ({', '.join(f'{NAMES[way]} {1e6 * s:.3g}' for way, s in self.seconds.items())} us)"
+
+
+def choose_split(work: Work, threads: int, ways: tuple[int, ...] = (SPLIT_ROWS, SPLIT_UNITS)) -> Choice:
+    """One thread, or a share of the rows (no meetings) or of the units (a meeting a step) for each of several.
+
+    Parameters
+    ----------
+    ways : tuple of int
+        Besides one thread, what the layer's op can do.
+    """
+    m = machine(threads)
+    seconds = {SPLIT_NONE: work.seconds(m, work.batch, work.units)}
+    if threads > 1 and work.batch >= threads and SPLIT_ROWS in ways:
+        seconds[SPLIT_ROWS] = work.seconds(m, -(-work.batch // threads), work.units)
+    panels = -(-work.units // work.lanes)
+    if threads > 1 and panels >= threads and SPLIT_UNITS in ways:
+        seconds[SPLIT_UNITS] = work.seconds(m, work.batch, -(-panels // threads) * work.lanes, threads)
+    split = min(seconds, key=lambda way: seconds[way])
+    return Choice(split if seconds[split] < GAIN * seconds[SPLIT_NONE] else SPLIT_NONE, seconds)
+
+
+def choose_pair(works: list[Work], threads: int, ways: tuple[int, ...]) -> tuple[bool, list[Choice]]:
+    """Whether two directions run side by side, each on half of the team, or one after the other; and how each is shared."""
+    after = [choose_split(work, threads, ways) for work in works]
+    if threads == 1:
+        return True, after
+    beside = [choose_split(work, threads // 2, ways) for work in works]
+    together = max(c.best for c in beside) <= sum(c.best for c in after)
+    return together, beside if together else after
+
+
+@dataclass(frozen=True)
+class Wave:
+    """Layers as a wavefront: how many each stage has, the steps of a chunk, and what it is estimated to take."""
+
+    stages: list[int]
+    chunk: int
+    seconds: float
+
+
+def choose_wave(works: list[Work], threads: int) -> Wave:
+    """The best wavefront of a chain of layers over the same rows, a stage a thread."""
+    m = machine(threads)
+    count = min(threads, len(works))
+    best = None
+    for chunk in (4, 8, 16, 32):
+        times = [w.seconds(m, w.batch, w.units) for w in (replace(work, chunk=min(chunk, work.chunk)) for work in works)]
+        stages, slowest = _stages(times, count)
+        turns = -(-works[0].time // chunk)
+        seconds = slowest * (turns + count - 1) / turns + (turns + count) * (m.barrier + max(stages) * HANDOVER)
+        if best is None or seconds < best.seconds:
+            best = Wave(stages, chunk, seconds)
+    assert best is not None
+    return best
+
+
+def _stages(times: list[float], count: int) -> tuple[list[int], float]:
+    """Cut a row of times into so many runs whose greatest sum is least: their lengths and that sum."""
+    if count == 1:
+        return [len(times)], sum(times)
+    found: tuple[list[int], float] = ([], float("inf"))
+    for first in range(1, len(times) - count + 2):
+        rest, slowest = _stages(times[first:], count - 1)
+        slowest = max(slowest, sum(times[:first]))
+        if slowest < found[1]:
+            found = [first, *rest], slowest
+    return found
+
+
+def plain_seconds(flops: float, threads: int) -> tuple[float, float]:
+    """Of an op whose operations threads share and then meet: on one thread and on so many."""
+    m = machine(threads)
+    return flops / m.flops, flops / m.flops / threads + m.barrier
+
+
+def region_seconds(threads: int) -> float:
+    """That calling a team together takes."""
+    return machine(threads).region
+
+
+def region_flops(threads: int) -> float:
+    """Operations below which a call stays on one thread."""
+    m = machine(threads)
+    return 2 * m.region * m.flops
 
 
 def choose_chunk(batch: int, time: int, gate_row: int, itemsize: int, inputs: int) -> int:

@@ -10,7 +10,7 @@ from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part
 from rnnfast.plan.params import Variable
-from rnnfast.plan.schedule import SPLIT_NONE, choose_split
+from rnnfast.plan.schedule import SPLIT_ROWS, Work
 
 GROUPS = {"lstm": (0, 4), "gru": (0, 2, 3)}  # borders of the gates that are normalised together
 
@@ -42,6 +42,7 @@ class StagedPart(Part):
     """A direction that `_engine/staged.pyx` runs."""
 
     d: StagedDirection
+    ways = (SPLIT_ROWS,)
 
     def __init__(self, b: Builder, x: Tensor, d: StagedDirection, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
         self.gate_count, self.slots, self.state_count = _engine.row_cell_facts(b.dtype, d.cell)
@@ -91,21 +92,18 @@ class StagedPart(Part):
         sizes = {
             "width": d.units, "units": d.hidden, "groups": [n * d.hidden for n in GROUPS[d.cell]], "reverse": int(d.backwards),
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "zero_pads": int(d.zero_output),
-            "shared": int(self._shared()), "epsilon": d.epsilon, "shift_rows": [row for _, row in d.shifts],
+            "shared": int(self.choice.split == SPLIT_ROWS), "epsilon": d.epsilon, "shift_rows": [row for _, row in d.shifts],
         }  # fmt: skip
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
         return _engine.StagedLayer(b.dtype, d.cell, self.x.rows, given, sizes, backward)
 
-    def _shared(self) -> bool:
-        """Whether threads share the rows."""
-        b, d = self.b, self.d
-        split = choose_split(self.batch, self.time, self.inputs, d.hidden, self.gate_count, d.units, b.itemsize, b.plan.threads)
-        return split != SPLIT_NONE and self.batch >= b.plan.threads
+    def cost(self) -> Work:
+        return Work(self.batch, self.time, 0, self.d.hidden, self.gate_count, self.d.units, self.b.itemsize, self.b.lanes, self.time)
 
     def line(self, kind: str) -> str:
         d = self.d
         words = "normalised " * bool(d.gains) + "projected " * (d.projection is not None)
-        return f"{kind:<16}{words}{d.cell} {self.inputs} {'<-' if d.backwards else '->'} {d.units} T={self.time} split={'rows' if self._shared() else 'one thread'}"
+        return f"{kind:<16}{words}{d.cell} {self.inputs} {'<-' if d.backwards else '->'} {d.units} T={self.time} {self.shared()}"
 
     def prepare_backward(self, dy: Buffer | None) -> None:
         b, d, rows, buffers = self.b, self.d, self.x.rows, self.buffers

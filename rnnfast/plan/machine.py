@@ -1,0 +1,109 @@
+"""What the cost model knows of the machine: a few rates, measured once in a few milliseconds when the first plan for more than one thread is made."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from rnnfast import _engine
+from rnnfast._engine import Buffer, Program, RowOp, Rows
+
+REPEATS = 8  # of each measurement, unless they take longer than LONGEST seconds; the fastest counts
+LONGEST = 2e-3
+MEETINGS = 24
+BARRIERS, REGIONS = (1e-7, 2e-6), (1e-6, 5e-5)  # what is beyond was a busy moment and says nothing of later ones
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Rates of one thread.
+
+    Attributes
+    ----------
+    flops : float
+        Operations a second of float32 products whose operands are in the nearest cache.
+    l2_bytes : int
+        Of the cache that a core has for itself.
+    l2_rate, l3_rate : float
+        Bytes a second of weights that are read from that cache and from behind it.
+    barrier, region : float
+        Seconds that a meeting of the team takes, and calling it together.
+    measured : bool
+    """
+
+    flops: float = 50e9
+    l2_bytes: int = 512 * 1024
+    l2_rate: float = 40e9
+    l3_rate: float = 15e9
+    barrier: float = 0.3e-6
+    region: float = 4e-6
+    measured: bool = False
+
+
+def _l2_bytes() -> int:
+    """As the operating system says, else that of the smallest CPUs in view."""
+    for cache_of in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            if (cache_of / "level").read_text().strip() == "2":
+                return int((cache_of / "size").read_text().strip().removesuffix("K")) * 1024
+        except (OSError, ValueError):
+            continue
+    return Machine.l2_bytes
+
+
+L2_BYTES = _l2_bytes()
+
+
+def _dense(rows: int, inputs: int, outputs: int, kept: list[np.ndarray]) -> RowOp:
+    """A product of zeros."""
+    lanes = _engine.lanes("float32")
+    sizes = {"x": (rows * inputs, inputs), "y": (rows * outputs, outputs), "kernel": (inputs * (outputs + 4 * lanes), 0)}
+    buffers = {}
+    for name, (size, stride) in sizes.items():
+        kept.append(np.zeros(size + 16, np.float32))
+        buffers[name] = Buffer(name, 0, stride)
+        buffers[name].point((kept[-1].ctypes.data + 63) // 64 * 64, stride)
+    return RowOp("dense", "float32", Rows(1, rows), buffers, {"n": inputs, "m": outputs, "act": 0}, None)
+
+
+def _seconds(ops: list[RowOp], threads: int) -> float:
+    """The least that a run of these ops took."""
+    program, runs = Program(ops, [], 0, threads), [perf_counter()]
+    while len(runs) <= REPEATS and runs[-1] - runs[0] < LONGEST:
+        program.run()
+        runs.append(perf_counter())
+    return float(np.diff(runs).min())
+
+
+def _measured(threads: int) -> Machine:
+    kept: list[np.ndarray] = []
+    width, near, far = 128, L2_BYTES * 3 // 8, 4 * L2_BYTES
+    little, some = [_dense(1, 1, 1, kept)], [_dense(1, 64, 64, kept)] * MEETINGS  # which one thread computes while the others wait for it
+    call = _seconds(little, 1)
+    shapes = (96, 64, 64), (1, width, near // (4 * width)), (1, width, far // (4 * width))
+    times = [_seconds([_dense(*shape, kept)], 1) - call for shape in shapes]
+    if min(times) <= 0:  # a clock that is too coarse
+        return Machine(l2_bytes=L2_BYTES)
+    region = _seconds(little, threads) - call
+    barrier = (_seconds(some, threads) - _seconds(some, 1) - region) / MEETINGS
+    return Machine(2 * 96 * 64 * 64 / times[0], L2_BYTES, near / times[1], far / times[2], float(np.clip(barrier, *BARRIERS)), float(np.clip(region, *REGIONS)), True)
+
+
+@cache
+def machine(threads: int) -> Machine:
+    """The rates for a team of so many threads. ``RNNFAST_CALIBRATE=0`` takes fixed ones, for plans that are the same on every machine.
+
+    Examples
+    --------
+    >>> from rnnfast.plan.machine import machine
+    >>> machine(1).measured
+    False
+    """
+    if threads == 1 or os.environ.get("RNNFAST_CALIBRATE", "") == "0":
+        return Machine(l2_bytes=L2_BYTES if threads == 1 else Machine.l2_bytes)
+    return _measured(threads)

@@ -1,0 +1,170 @@
+"""What the schedule chooses on a machine of given rates, what a plan prints of it, and that a wavefront gives the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnnfast
+from rnnfast import Input, Sequential, layers
+from rnnfast.plan import machine, schedule
+from rnnfast.plan.machine import Machine
+from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, Work, choose_pair, choose_split, choose_wave
+
+WAYS = (SPLIT_ROWS, SPLIT_UNITS)
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    kept = rnnfast.get_num_threads()
+    yield
+    rnnfast.set_num_threads(kept)
+
+
+@pytest.fixture
+def fixed(monkeypatch):
+    """Every plan is made for the machine that is assumed where none is measured."""
+    monkeypatch.setattr(schedule, "machine", lambda threads: Machine())
+
+
+def work(batch, time, units, gates=4, depth=None):
+    return Work(batch, time, units, units, gates, units if depth is None else depth, 4, 8, min(time, 16))
+
+
+@pytest.mark.parametrize(
+    ("batch", "time", "units", "threads", "split"),
+    [
+        (1, 100, 32, 1, SPLIT_NONE),
+        (1, 100, 16, 2, SPLIT_NONE),  # a step costs less than a meeting
+        (1, 100, 512, 2, SPLIT_UNITS),
+        (32, 100, 64, 2, SPLIT_ROWS),
+        (3, 100, 16, 4, SPLIT_NONE),  # too few rows for the team
+        (64, 50, 64, 4, SPLIT_ROWS),
+    ],
+)
+def test_split(batch, time, units, threads, split, fixed):
+    assert choose_split(work(batch, time, units), threads, WAYS).split == split
+
+
+def test_only_what_the_op_can_do_is_chosen(fixed):
+    assert choose_split(work(1, 100, 512), 2, (SPLIT_ROWS,)).split == SPLIT_NONE
+    assert choose_split(work(4, 100, 512), 2, (SPLIT_ROWS,)).split == SPLIT_ROWS
+
+
+def test_units_without_a_product_need_no_meeting(fixed):
+    meeting, free = work(1, 100, 64, depth=64), work(1, 100, 64, depth=0)
+    assert free.seconds(Machine(barrier=1), 1, 32, threads=2) < 1 < meeting.seconds(Machine(barrier=1), 1, 32, threads=2)
+
+
+def test_weights_behind_the_cache_are_read_at_its_rate():
+    slow, fast = Machine(l3_rate=1e9), Machine(l3_rate=1e12)
+    near, far = work(1, 10, 64), work(1, 10, 1024)
+    assert near.seconds(slow, 1, 64) == near.seconds(fast, 1, 64)
+    assert far.seconds(slow, 1, 1024) > 2 * far.seconds(fast, 1, 1024)
+
+
+def test_pair_runs_beside_or_one_after_the_other(fixed):
+    beside, choices = choose_pair([work(1, 100, 32)] * 2, 2, WAYS)
+    assert beside and [c.split for c in choices] == [SPLIT_NONE] * 2
+    beside, choices = choose_pair([work(1, 100, 256)] * 2, 2, WAYS)  # shared, half of the kernel stays in a core's cache
+    assert not beside and [c.split for c in choices] == [SPLIT_UNITS] * 2
+
+
+@pytest.mark.parametrize(
+    ("units", "threads", "stages"),
+    [([64] * 4, 2, [2, 2]), ([64] * 4, 4, [1, 1, 1, 1]), ([64] * 3, 8, [1, 1, 1]), ([256, 32, 32, 32], 2, [1, 3])],
+)
+def test_wave_stages_are_balanced(units, threads, stages, fixed):
+    wave = choose_wave([work(1, 100, n) for n in units], threads)
+    assert wave.stages == stages
+    assert 1 < wave.chunk <= 32
+
+
+def test_calibration_is_finite_and_can_be_switched_off(monkeypatch):
+    machine.machine.cache_clear()
+    found = machine.machine(2)
+    assert found.l2_bytes >= 64 * 1024
+    assert all(0 < rate < 1e15 for rate in (found.flops, found.l2_rate, found.l3_rate))
+    assert all(0 < seconds < 1 for seconds in (found.barrier, found.region))
+    assert machine.machine(2) is found
+    machine.machine.cache_clear()
+    monkeypatch.setenv("RNNFAST_CALIBRATE", "0")
+    assert machine.machine(2) == Machine()
+    machine.machine.cache_clear()
+
+
+def test_a_clock_that_stands_still_gives_fixed_rates(monkeypatch):
+    monkeypatch.setattr(machine, "perf_counter", lambda: 0.0)
+    machine.machine.cache_clear()
+    assert not machine.machine(2).measured
+    machine.machine.cache_clear()
+
+
+# -- wavefronts ------------------------------------------------------------------------------------------------------------------------
+
+
+def stack(kinds, units=24, **options):
+    model = Sequential([Input((None, 11))] + [getattr(layers, kind)(units, return_sequences=True, **options) for kind in kinds])
+    model.build((None, None, 11))
+    return model
+
+
+def forced(monkeypatch, stages, chunk):
+    monkeypatch.setattr("rnnfast.plan.wave.choose_wave", lambda works, threads: schedule.Wave(stages, chunk, 0.0))
+    monkeypatch.setattr("rnnfast.plan.plan.region_seconds", lambda threads: -1.0)
+
+
+@pytest.mark.parametrize(("stages", "threads"), [([2, 2], 2), ([1, 1, 2], 3), ([1, 1, 1, 1], 4), ([3, 1], 3)])
+@pytest.mark.parametrize(("batch", "time", "chunk"), [(1, 20, 4), (1, 21, 4), (5, 13, 3), (1, 3, 8)])
+@pytest.mark.parametrize("kinds", [("LSTM", "GRU", "SimpleRNN", "LSTM"), ("GRU",) * 4])
+def test_wave_gives_the_same_bits(kinds, batch, time, chunk, stages, threads, monkeypatch, rng):
+    model = stack(kinds)
+    x = rng.normal(size=(batch, time, 11)).astype(np.float32)
+    lengths = rng.integers(0, time + 1, batch)
+    resets = rng.random((batch, time)) < 0.2
+    calls = [{}, {"lengths": lengths}, {"resets": resets}]
+    rnnfast.set_num_threads(1)
+    expected = [model.predict_on_batch(x, **options) for options in calls]
+    forced(monkeypatch, stages, chunk)
+    rnnfast.set_num_threads(threads)
+    for _ in range(3):  # counts are ready for the next run
+        assert all(np.array_equal(model.predict_on_batch(x, **options), y) for options, y in zip(calls, expected, strict=True))
+    assert "wave=" in str(model.plan(batch, time))
+
+
+def test_wave_ends_before_what_it_cannot_hold(monkeypatch, rng):
+    """A layer from the end of time, and one that starts from a state of the layer before it, are no part of a chain."""
+    forced(monkeypatch, [1, 1], 4)
+    rnnfast.set_num_threads(2)
+    options = {"return_sequences": True}
+    model = Sequential([Input((None, 5)), layers.LSTM(8, **options), layers.GRU(8, go_backwards=True, **options), layers.GRU(8, **options), layers.LSTM(8)])
+    lines = model.plan(2, 30).lines
+    assert [("lstm" in line, "gru" in line, "wave=" in line) for line in lines if line.startswith("recurrent")] == [
+        (True, False, False), (False, True, False), (True, True, True),
+    ]  # fmt: skip
+
+    x = Input((None, 5))
+    y, *states = layers.LSTM(8, return_sequences=True, return_state=True)(x)
+    chained = rnnfast.Model(x, layers.LSTM(8)(y, initial_state=states))
+    assert "wave=" not in str(chained.plan(2, 30))
+
+
+def test_training_has_no_wave(monkeypatch, rng):
+    forced(monkeypatch, [1, 1], 4)
+    rnnfast.set_num_threads(2)
+    model = stack(("LSTM", "LSTM"))
+    x, dy = rng.normal(size=(2, 9, 11)).astype(np.float32), rng.normal(size=(2, 9, 24)).astype(np.float32)
+    shared = model.vjp(x, dy)
+    rnnfast.set_num_threads(1)
+    alone = model.vjp(x, dy)
+    assert np.array_equal(shared["x"], alone["x"])
+
+
+def test_plan_says_why(fixed):
+    rnnfast.set_num_threads(2)
+    text = str(Sequential([Input((None, 64)), layers.LSTM(512)]).plan(1, 100))
+    assert "split=units (one thread " in text
+    assert "threads=2" in text.splitlines()[0]
+    small = str(Sequential([Input((None, 4)), layers.LSTM(8)]).plan(1, 2))
+    assert "threads=1" in small.splitlines()[0]
+    assert "split=one thread" in small
