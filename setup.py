@@ -1,5 +1,6 @@
 """Build of the engine: the C of csrc/ once per instruction set, each with its own flags, and the Cython modules."""
 
+import os
 import platform
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ ISA_FLAGS = {
     "x86_64": {"generic": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]},
     "aarch64": {"generic": [], "neon": []},
 }
+EMULATE = os.environ.get("RNNFAST_EMULATE") == "1"  # for tests: the kernels for 64-byte vectors on AVX2
+if EMULATE:
+    ISA_FLAGS["x86_64"]["emulated_avx512"] = ["-mavx2", "-mfma", "-Wno-psabi", "-Og"]  # -O3 takes ten times as long
 HEADERS = sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in (".h", ".def"))
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
@@ -41,7 +45,7 @@ def module(name, sources=(), openmp=False):
         f"rnnfast._engine.{name}",
         [f"rnnfast/_engine/{name}.pyx", *sources],
         include_dirs=["csrc", numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), *([("RNNF_EMULATE", "1")] if EMULATE else [])],
         extra_compile_args=[*C_FLAGS, *flags, "-Wno-unused-function", "-Wno-maybe-uninitialized"],
         extra_link_args=flags,
         depends=HEADERS,

@@ -7,6 +7,9 @@ TABLES(generic)
 #if defined(__x86_64__)
 TABLES(avx2)
 TABLES(avx512)
+#if defined(RNNF_EMULATE)
+TABLES(emulated_avx512)
+#endif
 #elif defined(__aarch64__)
 TABLES(neon)
 #endif
@@ -19,6 +22,9 @@ const rnnf_tables rnnf_available[] = {
     {"neon", &rnnf_f32_neon, &rnnf_f64_neon},
 #endif
     {"generic", &rnnf_f32_generic, &rnnf_f64_generic},
+#if defined(__x86_64__) && defined(RNNF_EMULATE)
+    {"emulated_avx512", &rnnf_f32_emulated_avx512, &rnnf_f64_emulated_avx512},
+#endif
     {0, 0, 0},
 };
 
@@ -26,7 +32,7 @@ const rnnf_tables rnnf_available[] = {
 int rnnf_cpu_supports(const char *isa) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!strcmp(isa, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!strcmp(isa, "avx2") || !strcmp(isa, "emulated_avx512")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");

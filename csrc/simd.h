@@ -24,30 +24,17 @@ typedef int32_t V(ivec_t) __attribute__((vector_size(VBYTES)));
 #define vstore(p, x) (*(V(vec_any_t) *)(p) = (V(vec_any_t))(x))
 #define vset(x) ((real)(x) - (vec){0})
 
-INLINE vec V(vload_n)(const real *p, int64_t n) {
-    vec x = {0};
-    if (n >= LANES) return vload(p);
-    for (int64_t i = 0; i < n; i++) x[i] = p[i];
-    return x;
-}
-
-INLINE void V(vstore_n)(real *p, vec x, int64_t n) {
-    if (n >= LANES) {
-        vstore(p, x);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++) p[i] = x[i];
-}
-#define vload_n V(vload_n)
-#define vstore_n V(vstore_n)
-
 #if VBYTES == 64 && defined(__AVX512F__)
 #if REAL64
+#define vload_few(p, n) ((vec)_mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1), p))
+#define vstore_few(p, x, n) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (n)) - 1), (__m512d)(x))
 #define vfma(a, b, c) ((vec)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
 #define vmax(a, b) ((vec)_mm512_max_pd((__m512d)(a), (__m512d)(b)))
 #define vmin(a, b) ((vec)_mm512_min_pd((__m512d)(a), (__m512d)(b)))
 #define vsel_lt(a, b, x, y) ((vec)_mm512_mask_blend_pd(_mm512_cmp_pd_mask((__m512d)(a), (__m512d)(b), _CMP_LT_OQ), (__m512d)(y), (__m512d)(x)))
 #else
+#define vload_few(p, n) ((vec)_mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), p))
+#define vstore_few(p, x, n) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n)) - 1), (__m512)(x))
 #define vfma(a, b, c) ((vec)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define vmax(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define vmin(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
@@ -68,7 +55,7 @@ INLINE void V(vstore_n)(real *p, vec x, int64_t n) {
 #define vsel_lt(a, b, x, y) ((vec)_mm256_blendv_ps((__m256)(y), (__m256)(x), _mm256_cmp_ps((__m256)(a), (__m256)(b), _CMP_LT_OQ)))
 #endif
 #else
-/* Portable words. NEON has a fused multiply-add; plain x86-64 rounds twice. */
+/* Portable words. NEON has a fused multiply-add, and so has AVX2 under vectors of 64 bytes (emulated_avx512.c); plain x86-64 rounds twice. */
 #define vsel_lt(a, b, x, y) V(select)((ivec)((vec)(a) < (vec)(b)), (x), (y))
 INLINE vec V(select)(ivec mask, vec x, vec y) { return (vec)((mask & (ivec)x) | (~mask & (ivec)y)); }
 #define vmax(a, b) vsel_lt(b, a, a, b)
@@ -77,10 +64,50 @@ INLINE vec V(select)(ivec mask, vec x, vec y) { return (vec)((mask & (ivec)x) | 
 #define vfma(a, b, c) ((vec)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #define vfma(a, b, c) ((vec)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#elif defined(__FMA__)
+INLINE vec V(fused)(vec a, vec b, vec c) {
+    typedef real half __attribute__((vector_size(32)));
+    union {
+        vec whole;
+        half part[2];
+    } x = {a}, y = {b}, z = {c};
+    for (int i = 0; i < 2; i++) {
+#if REAL64
+        z.part[i] = (half)_mm256_fmadd_pd((__m256d)x.part[i], (__m256d)y.part[i], (__m256d)z.part[i]);
+#else
+        z.part[i] = (half)_mm256_fmadd_ps((__m256)x.part[i], (__m256)y.part[i], (__m256)z.part[i]);
+#endif
+    }
+    return z.whole;
+}
+#define vfma V(fused)
 #else
 #define vfma(a, b, c) ((a) * (b) + (c))
 #endif
 #endif
+
+#ifndef vload_few
+INLINE vec V(load_few)(const real *p, int64_t n) {
+    vec x = {0};
+    for (int64_t i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+
+INLINE void V(store_few)(real *p, vec x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) p[i] = x[i];
+}
+#define vload_few V(load_few)
+#define vstore_few V(store_few)
+#endif
+
+INLINE vec V(vload_n)(const real *p, int64_t n) { return n >= LANES ? vload(p) : n > 0 ? vload_few(p, n) : vset(0); }
+
+INLINE void V(vstore_n)(real *p, vec x, int64_t n) {
+    if (n >= LANES) vstore(p, x);
+    else if (n > 0) vstore_few(p, x, n);
+}
+#define vload_n V(vload_n)
+#define vstore_n V(vstore_n)
 
 #ifndef vsel_negative
 #define vsel_negative(s, x, y) vsel_lt(s, vset(0), x, y)

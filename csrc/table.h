@@ -84,6 +84,8 @@ const rnnf_kernels V(rnnf) = {
 #undef ivec
 #undef vload
 #undef vstore
+#undef vload_few
+#undef vstore_few
 #undef vload_n
 #undef vstore_n
 #undef vset

@@ -77,11 +77,14 @@ TILE(4, 2, 1) TILE(5, 2, 1) TILE(6, 2, 1) TILE(4, 3, 1) TILE(5, 3, 1) TILE(6, 3,
 TILE(7, 1, 2) TILE(8, 1, 2)
 TILE(5, 1, 3) TILE(6, 1, 3) TILE(7, 1, 3) TILE(8, 1, 3)
 TILE(4, 1, 4) TILE(5, 1, 4) TILE(6, 1, 4)
+TILE(1, 7, 2) TILE(1, 8, 2) TILE(1, 5, 3) TILE(1, 6, 3) TILE(1, 7, 3) TILE(1, 8, 3) TILE(1, 4, 4) TILE(1, 5, 4) TILE(1, 6, 4)
 #define WIDE_TILE(mr, nv) V(tile_##mr##x1x##nv)
 #define WIDE_SINGLE(mr, np) V(tile_##mr##x##np##x1)
+#define WIDE_BESIDE(np, nv) V(tile_1x##np##x##nv)
 #else
 #define WIDE_TILE(mr, nv) 0
 #define WIDE_SINGLE(mr, np) 0
+#define WIDE_BESIDE(np, nv) 0
 #endif
 
 /* tiles[nv - 1][mr - 1], mr up to ROWS_MOST(nv). */
@@ -94,12 +97,13 @@ static const V(tile_fn) V(tiles)[4][8] = {
 };
 
 /* A row alone takes up to BESIDE_MOST(nv) panels at once, for more independent chains: tiles_beside[nv - 1][np - 1]. */
-#define BESIDE_MOST(nv) ((nv) == 1 ? 1 : 12 / (nv))
-static const V(tile_fn) V(tiles_beside)[4][6] = {
+#define ROW_PANELS 8
+#define BESIDE_MOST(nv) ((nv) == 1 ? 1 : TILE_VECTORS / (nv) < ROW_PANELS ? TILE_VECTORS / (nv) : ROW_PANELS)
+static const V(tile_fn) V(tiles_beside)[4][ROW_PANELS] = {
     {V(tile_1x1x1)},
-    {V(tile_1x1x2), V(tile_1x2x2), V(tile_1x3x2), V(tile_1x4x2), V(tile_1x5x2), V(tile_1x6x2)},
-    {V(tile_1x1x3), V(tile_1x2x3), V(tile_1x3x3), V(tile_1x4x3)},
-    {V(tile_1x1x4), V(tile_1x2x4), V(tile_1x3x4)},
+    {V(tile_1x1x2), V(tile_1x2x2), V(tile_1x3x2), V(tile_1x4x2), V(tile_1x5x2), V(tile_1x6x2), WIDE_BESIDE(7, 2), WIDE_BESIDE(8, 2)},
+    {V(tile_1x1x3), V(tile_1x2x3), V(tile_1x3x3), V(tile_1x4x3), WIDE_BESIDE(5, 3), WIDE_BESIDE(6, 3), WIDE_BESIDE(7, 3), WIDE_BESIDE(8, 3)},
+    {V(tile_1x1x4), V(tile_1x2x4), V(tile_1x3x4), WIDE_BESIDE(4, 4), WIDE_BESIDE(5, 4), WIDE_BESIDE(6, 4), 0, 0},
 };
 
 /* Up to four panels of one vector beside each other: tiles_single[np - 1][mr - 1], mr up to ROWS_MOST(4). */
@@ -149,7 +153,6 @@ INLINE void V(rows_product)(V(tile_args) t, int nv, int64_t rows, vec *product) 
 }
 
 /* A row alone against np <= ROW_PANELS panels of nv vectors. */
-#define ROW_PANELS 8
 INLINE void V(row_product)(V(tile_args) t, int np, int nv, vec *product) {
     for (int q = 0; q < np;) {
         const int n = V(next_share)(np - q, BESIDE_MOST(nv));
