@@ -40,7 +40,8 @@ typedef struct {
     void *scratch;
 } rnnf_outer;
 
-/* One step of a cell for rows of a batch: gates = x_gates + (a . R + c), then the cell's forward. Unit panels [p0, p1) of V units. */
+/* One step of a cell for rows of a batch: gates = x_gates + (a . R + c), then the cell's forward. Unit panels [p0, p1) of V units. Where kernel is given,
+ * x_gates is computed within: x . W + b. */
 typedef struct {
     const void *a; /* [rows, H] operand of the recurrent product; gate v has its own at a + v a_gate */
     int64_t a_row, a_gate;
@@ -54,10 +55,11 @@ typedef struct {
     int64_t vector_count;
     const void *keep[2]; /* zoneout: [rows, H padded] factors of the new states, the rest is taken from the old ones; may be NULL */
     int64_t keep_row;
-    const void *x_gates; /* [rows][panel][G][V] */
-    int64_t x_row;
-    void *y;     /* [rows, H] output sequence at this step, of many states side by side; may be NULL */
-    void *shown; /* [rows, H] what a cell of many states gives beside them, row stride y_row; may be NULL */
+    const void *x_gates; /* [rows][panel][G][V], or x: [rows, inputs] */
+    int64_t x_row, inputs;
+    const void *kernel, *x_bias; /* panels of W, for cells whose product has all gates, and bias; may be NULL */
+    void *y;                     /* [rows, H] output sequence at this step, of many states side by side; may be NULL */
+    void *shown;                 /* [rows, H] what a cell of many states gives beside them, row stride y_row; may be NULL */
     int64_t y_row, units;
     void *tape; /* [panel][row][slots][V], saved for backward; NULL in inference */
     int64_t tape_panel;

@@ -9,6 +9,7 @@
  * Arithmetic on vec is C's own: + - * /. The build forbids contraction, so that only vfma fuses and a result does not depend on the shape
  * of the code around it. */
 #define LANES ((int64_t)(VBYTES / sizeof(real)))
+#define UNROLL _Pragma("GCC unroll 32")
 #define INLINE static inline __attribute__((always_inline, unused))
 
 typedef real V(vec_t) __attribute__((vector_size(VBYTES)));
@@ -87,14 +88,24 @@ INLINE vec V(fused)(vec a, vec b, vec c) {
 #endif
 
 #ifndef vload_few
+/* In halves, each a move of its own: of a loop over the lanes GCC makes a call of memcpy. */
+INLINE void V(copy_few)(real *to, const real *from, int64_t n) {
+    int64_t i = 0;
+    UNROLL
+    for (int64_t half = LANES / 2; half > 0; half /= 2)
+        if (n & half) memcpy(to + i, from + i, (size_t)half * sizeof(real)), i += half;
+}
+
 INLINE vec V(load_few)(const real *p, int64_t n) {
-    vec x = {0};
-    for (int64_t i = 0; i < n; i++) x[i] = p[i];
-    return x;
+    real lanes[LANES] = {0};
+    V(copy_few)(lanes, p, n);
+    return vload(lanes);
 }
 
 INLINE void V(store_few)(real *p, vec x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) p[i] = x[i];
+    real lanes[LANES];
+    vstore(lanes, x);
+    V(copy_few)(p, lanes, n);
 }
 #define vload_few V(load_few)
 #define vstore_few V(store_few)

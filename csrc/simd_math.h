@@ -1,6 +1,7 @@
 /* Elementary functions over vec. Bounds are over all normal arguments and results, with flushing off or on; each is enforced by a test that
  * sweeps float32 densely under every ISA. The method is the classical one (Muller, Elementary Functions, 3rd ed., ch. 11): exp(x) = 2^n exp(r),
  * n = round(x / ln 2), |r| <= ln(2)/2, with ln 2 in two parts. */
+#define LOG2_E 0x1.71547652b82fep+0
 #if REAL64
 #define EXP_MAGIC 0x1.8p52 /* adding it leaves round(x) in the low bits of the mantissa */
 #define EXP_BIAS 1023
@@ -10,6 +11,7 @@
 #define EXP_UNDERFLOW -709.0 /* n >= -1023 there, where 2^n is stored as zero */
 #define EXP_LOW -746.0
 #define EXP_HIGH 710.0
+#define LN2 0x1.62e42fefa39efp-1
 #else
 #define EXP_MAGIC 0x1.8p23
 #define EXP_BIAS 127
@@ -19,6 +21,7 @@
 #define EXP_UNDERFLOW -88.0
 #define EXP_LOW -104.0
 #define EXP_HIGH 89.0
+#define LN2 0x1.62e43p-1
 #endif
 
 /* expm1(r) on |r| <= ln(2)/2. float32: degree 6, minimax to 3e-9; float64: Taylor to degree 13, truncation 4e-18. */
@@ -42,7 +45,7 @@ INLINE vec V(expm1_core)(vec r) {
 
 /* x = n ln 2 + r; returns r and, in the low bits of *biased, n + EXP_BIAS. */
 INLINE vec V(exp_reduce)(vec x, vec *biased) {
-    *biased = vfma(x, vset(0x1.71547652b82fep+0), vset(EXP_MAGIC + EXP_BIAS));
+    *biased = vfma(x, vset(LOG2_E), vset(EXP_MAGIC + EXP_BIAS));
     vec n = *biased - vset(EXP_MAGIC + EXP_BIAS);
     return vfma(n, vset(-LN2_LO), vfma(n, vset(-LN2_HI), x));
 }
@@ -63,10 +66,11 @@ INLINE vec V(exp_nonpositive)(vec x) {
     return (V(expm1_core)(r) + 1) * scale; /* not p * scale + scale, whose product may be flushed where there is no fused multiply-add */
 }
 
-/* 1 / (1 + exp(-x)). Max error: 4 ULP. No overflow: exp is taken of -|x| only. */
+/* 1 / (1 + e), e = exp(-x) = 2^n (1 + p). Max error: 4 ULP. e stays finite; the result is flushed to 0 where it is not a normal number. */
 INLINE vec V(sigmoid)(vec x) {
-    vec e = V(exp_nonpositive)(vnabs(x));
-    return vsel_negative(x, e, vset(1)) / (e + 1);
+    const vec a = vmin(vset(-EXP_UNDERFLOW), vmax(vset(EXP_UNDERFLOW), x)), magic = vset(EXP_MAGIC + EXP_BIAS), n = vfma(a, vset(-LOG2_E), magic);
+    const vec minus_n = magic - n, p = V(expm1_core)(vfma(minus_n, vset(LN2_LO), vfma(minus_n, vset(LN2_HI), -a))), scale = V(exp2_integer)(n);
+    return 1 / vfma(p, scale, 1 + scale);
 }
 
 /* exp(x) - 1 for x <= 0, relative to itself. Max error: 2 ULP. */
@@ -75,10 +79,12 @@ INLINE vec V(expm1_nonpositive)(vec x) {
     return vfma(V(expm1_core)(r), scale, scale - 1);
 }
 
-/* tanh(x) = (1 - e) / (1 + e), e = exp(-2|x|) = 2^n (1 + p), each of the two rounded once. Max error: 2 ULP. */
+/* tanh(x) = (1 - e) / (1 + e), e = exp(-2|x|) = 2^n (1 + p), each of the two rounded once. Max error: 2 ULP. One part of ln 2 will do, since e is small where n
+ * is large. */
 INLINE vec V(tanh)(vec x) {
-    vec n, r = V(exp_reduce)(vmax(vset(EXP_UNDERFLOW), 2 * vnabs(x)), &n), scale = V(exp2_integer)(n), p = V(expm1_core)(r);
-    vec above = vfma(-p, scale, 1 - scale), below = vfma(p, scale, 1 + scale);
+    const vec a = vmax(vset(EXP_UNDERFLOW), 2 * vnabs(x)), magic = vset(EXP_MAGIC + EXP_BIAS), n = vfma(a, vset(LOG2_E), magic);
+    const vec p = V(expm1_core)(vfma(n - magic, vset(-LN2), a)), scale = V(exp2_integer)(n);
+    const vec above = vfma(-p, scale, 1 - scale), below = vfma(p, scale, 1 + scale);
     return (vec)((ivec)(above / below) | ((ivec)x & vsignbit));
 }
 
@@ -98,6 +104,8 @@ INLINE vec V(softplus)(vec x) { return vmax(vset(0), x) + V(log1p_unit)(V(exp_no
 #undef EXP_MAGIC
 #undef EXP_BIAS
 #undef EXP_SHIFT
+#undef LOG2_E
+#undef LN2
 #undef LN2_HI
 #undef LN2_LO
 #undef EXP_UNDERFLOW

@@ -79,6 +79,7 @@ const rnnf_kernels V(rnnf) = {
 };
 
 #undef LANES
+#undef UNROLL
 #undef INLINE
 #undef vec
 #undef ivec

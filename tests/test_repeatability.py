@@ -102,6 +102,30 @@ def test_order_and_company_of_rows(spec, rng):
             assert same(model(x[rows], lengths=pick(rows)), full[rows])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("spec", models("rnn", "lstm", "gru-wide", "gru-before", "bidirectional"))
+def test_gate_inputs_within_steps_or_before_them(spec, threads, rng):
+    """Steps of many rows make their gate inputs themselves, those of a few rows find them made."""
+    rnnfast.set_num_threads(threads)
+    model, x, dy = made(spec, (77, 5, FEATURES), rng)
+    lengths = rng.integers(0, 6, 77)
+    for given in (None, lengths):
+        full, dx = model(x, lengths=given), model.vjp(x, dy, lengths=given)["x"]
+        for rows in (slice(0, 1), slice(20, 23), slice(76, 77), slice(0, 30), slice(31, 77)):
+            few = None if given is None else given[rows]
+            assert same(model(x[rows], lengths=few), full[rows])
+            assert same(model.vjp(x[rows], dy[rows], lengths=few)["x"], dx[rows])
+
+
+def test_the_plan_says_where_gate_inputs_are_computed():
+    rnnfast.set_num_threads(2)
+    narrow = rnnfast.Sequential([rnnfast.Input((None, 16)), rnnfast.layers.LSTM(64)])
+    wide = rnnfast.Sequential([rnnfast.Input((None, 512)), rnnfast.layers.GRU(256)])
+    assert "inputs within steps split=rows" in str(narrow.plan(256, 100))
+    assert "chunk=" in str(narrow.plan(2, 100))
+    assert "chunk=" in str(wide.plan(8, 100))
+
+
 @pytest.mark.parametrize("spec", models())
 def test_amount_of_padding(spec, rng):
     model, x, _ = made(spec, (7, 6, FEATURES), rng)

@@ -11,22 +11,21 @@ INLINE void V(matmul_store)(const rnnf_matmul *g, real *c, const vec *product, i
 /* Rows [r0, r1) of np panels of nv vectors; np > 1 only for a row alone. */
 static void V(matmul_panels)(const rnnf_matmul *g, const int np, const int nv, int64_t r0, int64_t r1, int64_t panel) {
     const int64_t depth = g->blocks * g->block, column = panel * g->nv * LANES;
-    const V(tile_args) base = {.a_row = g->a_row,
-                               .a_k = 1,
-                               .blocks = g->blocks,
-                               .block = g->block,
-                               .block_stride = g->block_stride,
-                               .w = (const real *)g->panels + panel * depth * g->nv * LANES,
-                               .w_panel = depth * nv * LANES,
-                               .w_k = nv * LANES,
-                               .init = g->bias ? (const real *)g->bias + column : 0};
+    V(tile_args)
+    t = {.a_row = g->a_row,
+         .a_k = 1,
+         .blocks = g->blocks,
+         .block = g->block,
+         .block_stride = g->block_stride,
+         .w = (const real *)g->panels + panel * depth * g->nv * LANES,
+         .w_panel = depth * nv * LANES,
+         .w_k = nv * LANES,
+         .init = g->bias ? (const real *)g->bias + column : 0};
     for (int64_t r = r0; r < r1;) {
         const int64_t n = V(next_share)(r1 - r, ROWS_RUN);
-        V(tile_args) t = base;
         vec product[ROWS_RUN * 4];
         t.a = (const real *)g->a + r * g->a_row;
-        if (np > 1) V(row_product)(t, np, nv, product);
-        else V(rows_product)(t, nv, n, product);
+        V(any_product)(&t, np, nv, n, product);
         for (int64_t m = 0; m < n; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * np * nv, np * nv, g->cols - column);
         r += n;
     }

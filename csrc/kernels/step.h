@@ -34,11 +34,10 @@ INLINE vec V(zone_past)(vec *ds, const void *keep, int64_t at) {
     return whole - *ds;
 }
 
-/* The first half for one row and one unit panel. */
-INLINE void V(step_gates)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, int act, int gate, int64_t row, int64_t panel, const vec *product,
-                          vec *mid) {
+/* The first half for one row and one unit panel, whose x_gates are at x. */
+INLINE void V(step_gates)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, int act, int gate, int64_t row, int64_t panel, const real *x,
+                          const vec *product, vec *mid) {
     const int64_t at = row * k->state_row + panel * LANES;
-    const real *x = (const real *)k->x_gates + row * k->x_row + panel * c.xg * LANES;
     const real *vectors = (const real *)k->vectors + panel * k->vector_count * LANES;
     vec xs[4], hs[4], s[5], saved[8];
     UNROLL
@@ -84,7 +83,7 @@ static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int64_t mr, int
         one.a += v * k->a_gate;
         one.w += v * LANES;
         if (one.init) one.init += v * LANES;
-        V(rows_product)(one, 1, mr, column);
+        V(rows_product)(&one, 1, mr, column);
         for (int m = 0; m < mr; m++) product[m * nv + v] = column[m];
     }
 }
@@ -105,20 +104,36 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
          .w_panel = depth * nv * LANES,
          .w_k = nv * LANES,
          .init = k->bias ? (const real *)k->bias + first * LANES : 0};
+    const int within = c.nv > 0 && c.nv == c.xg && k->kernel; /* then x_gates are made here, as a product of their own */
+    const int64_t x_row = within ? np * nv * LANES : k->x_row;
+    V(tile_args)
+    tx = {.a_row = k->x_row,
+          .a_k = 1,
+          .blocks = 1,
+          .block = k->inputs,
+          .w = (const real *)k->kernel + first * k->inputs * LANES,
+          .w_panel = k->inputs * nv * LANES,
+          .w_k = nv * LANES,
+          .init = k->x_bias ? (const real *)k->x_bias + first * LANES : 0};
     for (int64_t r = 0; r < rows;) {
         const int64_t n = V(next_share)(rows - r, ROWS_RUN);
-        vec product[ROWS_RUN * 4], mid[ROWS_RUN * 4][2];
+        vec product[ROWS_RUN * 4], x_product[ROWS_RUN * 4], mid[ROWS_RUN * 4][2];
+        const real *x = (const real *)k->x_gates + r * k->x_row + (within ? 0 : panel * c.xg * LANES);
         t.a = (const real *)k->a + r * k->a_row;
+        if (within) {
+            tx.a = x, x = (const real *)x_product;
+            V(any_product)(&tx, np, nv, n, x_product);
+        }
         if (c.nv == 0) product[0] = vset(0);
         else if (k->a_gate) V(gated_product)(given, t, n, nv, product);
-        else if (np > 1) V(row_product)(t, np, nv, product);
-        else V(rows_product)(t, nv, n, product);
-        int i = 0;
-        for (int64_t m = 0; m < n; m++)
-            for (int u = 0; u < units; u++, i++) V(step_gates)(k, c, gates, act, gate, r + m, panel + u, product + i * c.nv, mid[i]);
-        i = 0;
-        for (int64_t m = 0; m < n; m++)
-            for (int u = 0; u < units; u++, i++) V(step_output)(k, c, output, act, r + m, panel + u, mid[i]);
+        else V(any_product)(&t, np, nv, n, product);
+        for (int u = 0; u < units; u++) /* rows within, for there are more of them */
+            for (int64_t m = 0; m < n; m++) {
+                const int64_t i = m * units + u;
+                V(step_gates)(k, c, gates, act, gate, r + m, panel + u, x + m * x_row + u * c.xg * LANES, product + i * c.nv, mid[i]);
+            }
+        for (int u = 0; u < units; u++)
+            for (int64_t m = 0; m < n; m++) V(step_output)(k, c, output, act, r + m, panel + u, mid[m * units + u]);
         r += n;
     }
 }
@@ -187,8 +202,7 @@ INLINE void V(step_back_panels)(const rnnf_step_back *k, const V(phase_shape) c,
         const int64_t n = V(next_share)(rows - r, ROWS_RUN);
         vec product[ROWS_RUN * 4];
         t.a = (const real *)k->dg_next + r * t.a_row;
-        if (np > 1) V(row_product)(t, np, nv, product);
-        else V(rows_product)(t, nv, n, product);
+        V(any_product)(&t, np, nv, n, product);
         const vec *own = product;
         for (int64_t m = 0; m < n; m++)
             for (int u = 0; u < np * nv; u++) V(step_back_unit)(k, c, backward, act, gate, first, r + m, p + u, *own++);

@@ -7,7 +7,6 @@
 #else
 #define TILE_VECTORS 12 /* 16 registers */
 #endif
-#define UNROLL _Pragma("GCC unroll 32")
 /* Rows of a full tile of nv vectors. */
 #define ROWS_MOST(nv) (TILE_VECTORS / (nv) < 8 ? TILE_VECTORS / (nv) : 8)
 
@@ -122,45 +121,55 @@ INLINE int V(next_share)(int64_t left, int64_t most) {
 #define ROWS_RUN 24
 
 /* One part of the depth of rows_product. */
-INLINE void V(rows_pass)(V(tile_args) t, int nv, int64_t rows, vec *product) {
+INLINE void V(rows_pass)(V(tile_args) * t, int nv, int64_t rows, vec *product) {
     const int64_t most = ROWS_MOST(nv);
+    const real *const a = t->a;
     while (rows > 0) {
         const int64_t mr = V(next_share)(rows, most), tiles = rows >= 2 * most ? rows / most - 1 : 1;
-        t.a_next = mr * t.a_row;
-        V(tiles)[nv - 1][mr - 1](&t, tiles, product);
-        t.a += tiles * t.a_next;
+        t->a_next = mr * t->a_row;
+        V(tiles)[nv - 1][mr - 1](t, tiles, product);
+        t->a += tiles * t->a_next;
         product += tiles * mr * nv;
         rows -= tiles * mr;
     }
+    t->a = a;
 }
 
-/* Rows [0, rows) against one panel of nv vectors: product[row][v]. A panel that several tiles read is read in parts that stay in L1. */
+/* Rows [0, rows) against one panel of nv vectors: product[row][v]. A panel that several tiles read is read in parts that stay in L1. *t is left as it was. */
 #define PART_BYTES 16384
-INLINE void V(rows_product)(V(tile_args) t, int nv, int64_t rows, vec *product) {
-    const int plain = t.blocks == 1;
-    int64_t *const count = plain ? &t.block : &t.blocks;
-    const int64_t total = *count, k_step = plain ? 1 : t.block, a_step = plain ? t.a_k : t.block_stride;
+static void V(rows_product)(V(tile_args) * t, int nv, int64_t rows, vec *product) {
+    const int plain = t->blocks == 1;
+    int64_t *const count = plain ? &t->block : &t->blocks;
+    const int64_t total = *count, k_step = plain ? 1 : t->block, a_step = plain ? t->a_k : t->block_stride;
     const int64_t part = PART_BYTES / (nv * VBYTES * k_step), most = rows <= ROWS_MOST(nv) || part < 1 ? total : part;
+    const real *const a = t->a, *const w = t->w;
     int64_t done = 0;
     do { /* once even if there is no depth */
         *count = total - done < most ? total - done : most;
+        t->a = a + done * a_step, t->w = w + done * k_step * t->w_k, t->resume = done > 0;
         V(rows_pass)(t, nv, rows, product);
-        t.a += *count * a_step;
-        t.w += *count * k_step * t.w_k;
-        t.resume = 1;
         done += most;
     } while (done < total);
+    *count = total, t->a = a, t->w = w, t->resume = 0;
 }
 
-/* A row alone against np <= ROW_PANELS panels of nv vectors. */
-INLINE void V(row_product)(V(tile_args) t, int np, int nv, vec *product) {
+/* A row alone against np <= ROW_PANELS panels of nv vectors. *t is left as it was. */
+static void V(row_product)(V(tile_args) * t, int np, int nv, vec *product) {
+    const real *const w = t->w, *const init = t->init;
     for (int q = 0; q < np;) {
         const int n = V(next_share)(np - q, BESIDE_MOST(nv));
-        V(tiles_beside)[nv - 1][n - 1](&t, 1, product + q * nv);
-        t.w += n * t.w_panel;
-        if (t.init) t.init += n * nv * LANES;
+        V(tiles_beside)[nv - 1][n - 1](t, 1, product + q * nv);
+        t->w += n * t->w_panel;
+        if (init) t->init += n * nv * LANES;
         q += n;
     }
+    t->w = w, t->init = init;
+}
+
+/* Rows against one panel, or a row alone against np > 1. */
+INLINE void V(any_product)(V(tile_args) * t, int np, int nv, int64_t rows, vec *product) {
+    if (np > 1) V(row_product)(t, np, nv, product);
+    else V(rows_product)(t, nv, rows, product);
 }
 
 /* A walk over unit panels [p0, p1), `wide` of them a whole panel of the kernel: the narrower rest, then up to `most` whole panels at a time. Walking from the

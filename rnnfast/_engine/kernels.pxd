@@ -46,7 +46,9 @@ cdef extern from "rnnf.h" nogil:
         const void *vectors
         int64_t vector_count
         const void *x_gates
-        int64_t x_row
+        int64_t x_row, inputs
+        const void *kernel
+        const void *x_bias
         void *y
         void *shown
         int64_t y_row, units

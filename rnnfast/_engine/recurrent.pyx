@@ -1,7 +1,7 @@
 """Recurrent layers: the loop over time, forward and back through time.
 
 Forward, a chunk of steps at a time so that the chunk's gate inputs stay in cache: x_gates = x . W + b for all its steps, then step by step
-the cell. Backward: step by step the cell's backward, which leaves the gates' gradients on the tape; then dx, dW, dR and db as deep products.
+the cell; or, with enough rows, both `within` each step. Backward: step by step the cell's backward, which leaves the gates' gradients on the tape; then dx, dW, dR and db as deep products.
 
 A thread owns rows (SPLIT_ROWS: no barrier at all) or unit panels (SPLIT_UNITS: one barrier a step, each core keeps its part of the
 recurrent kernel in its own cache). Either way every number is computed by one thread in one order, so results do not depend on the split.
@@ -30,6 +30,7 @@ ctypedef struct layer:
     const rows_map *rows
     int64_t inputs, units, padded, panels, chunk, tape_panel
     int reverse, act, gate, split
+    int within              # a step computes its gate inputs itself
     int zero_pads           # a step that nothing precedes shows 0, not the initial state
     int states, wide        # of the states the first `wide` enter the product, side by side
     operand *x
@@ -261,6 +262,8 @@ cdef void prepare_steps(const layer *a, part own, rnnf_step *phases) noexcept no
     for phase in range(a.cell.phases):
         s = &phases[phase]
         s.state_row, s.states, s.state_next, s.x_row, s.units, s.act, s.recurrent_act = row, a.wide, a.padded, a.x_gates.stride, a.units, a.act, a.gate
+        if a.within:
+            s.kernel, s.x_bias, s.x_row, s.inputs = a.kernel.data, a.bias.data if a.bias != NULL else NULL, a.x.stride, a.inputs
         s.memory = a.memory.data + first if a.memory != NULL else NULL
         s.bias = a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
         s.vectors, s.vector_count = a.vectors.data if a.vectors != NULL else NULL, a.vector_count
@@ -287,15 +290,16 @@ cdef inline void set_keep(const layer *a, const void **keep, int64_t t, int64_t 
             keep[s] = at_step(a, a.keep[s], t, row)
 
 
-cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *phases, int64_t t, int64_t rows, const char *x_gates, char *h, char *h_next) noexcept nogil:
-    """All phases of one step for this thread's rows and panels."""
+cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *phases, int64_t t, int64_t rows, int64_t place, char *h, char *h_next) noexcept nogil:
+    """All phases of one step for this thread's rows and panels; `place` is the step's first row in the gate inputs."""
     cdef rnnf_step *s
     cdef int phase, last = a.cell.phases - 1
     cdef int64_t size = a.k.itemsize, first = own.r0 * wide_row(a) * size
     for phase in range(a.cell.phases):
         s = &phases[phase]
         s.backwards = t & 1
-        s.h, s.x_gates = h + first, x_gates + own.r0 * a.x_gates.stride * size
+        s.h = h + first
+        s.x_gates = at_step(a, a.x, t, own.r0) if a.within else at(a, a.x_gates, place + own.r0)
         if phase == 0 and a.masks == NULL:
             s.a = s.h
         if a.tape != NULL:
@@ -359,8 +363,7 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
     """Steps [begin, end) in the order in which they are computed; those before have been."""
     # four unit panels of a one-gate product are one panel of its kernel
     cdef part own = part_of(a, team, member, 4 if a.cell.gates == 1 or a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
-    cdef int64_t chunk0, i, s, t, r, steps, rows, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
-    cdef int64_t gates_row = a.x_gates.stride * a.k.itemsize, first
+    cdef int64_t chunk0, i, s, t, r, steps, rows, first, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
     cdef char *h = a.h.data + (begin & 1) * state
     cdef char *h_next = a.h.data + (~begin & 1) * state
     cdef rnnf_step phases[2]
@@ -381,7 +384,8 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
     while chunk0 < end:
         steps = min(a.chunk, end - chunk0)
         first = time - chunk0 - steps if a.reverse else chunk0
-        project(a, own, first, first + steps)
+        if not a.within:
+            project(a, own, first, first + steps)
         for i in range(steps):
             t = first + (steps - 1 - i if a.reverse else i)
             rows = min(own.r1, a.rows.active[t]) - own.r0
@@ -392,7 +396,7 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
             if a.masks != NULL:
                 mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:
-                run_step(a, team, own, phases, t, rows, a.x_gates.data + gates_place(a, own, first, t) * gates_row, h, h_next)
+                run_step(a, team, own, phases, t, rows, gates_place(a, own, first, t), h, h_next)
             h, h_next = h_next, h
             if a.reverse:
                 if t == 0:
@@ -668,7 +672,7 @@ cdef class RecurrentLayer(Op):
     buffers : dict of str to Buffer
         By the names of the fields of `layer`; what is missing is not computed.
     sizes : dict of str to int
-        inputs, units, chunk, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows, states, wide, shown_timed, vector_count.
+        inputs, units, chunk, within, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows, states, wide, shown_timed, vector_count.
     order : pair of sequences of int
         Gate of the engine -> Keras' gate, of the kernel and of the recurrent kernel's first phase.
     backward : bool
@@ -695,7 +699,7 @@ cdef class RecurrentLayer(Op):
         a.inputs, a.units, a.chunk, a.tape_panel = sizes["inputs"], sizes["units"], sizes["chunk"], sizes.get("tape_panel", 0)
         a.panels = (a.units + a.k.lanes - 1) // a.k.lanes
         a.padded = a.panels * a.k.lanes
-        a.reverse, a.act, a.gate, a.split = sizes["reverse"], sizes["act"], sizes["gate"], sizes["split"]
+        a.reverse, a.act, a.gate, a.split, a.within = sizes["reverse"], sizes["act"], sizes["gate"], sizes["split"], sizes["within"]
         a.scratch_size, a.recurrent_bias_rows = sizes.get("scratch_size", 0), sizes.get("recurrent_bias_rows", 0)
         for i in range(2):
             for j in range(len(order[i])):

@@ -13,7 +13,7 @@ from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part, Result
 from rnnfast.plan.live import buffer_of
 from rnnfast.plan.params import Variable
-from rnnfast.plan.schedule import SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split
+from rnnfast.plan.schedule import SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split, choose_within
 from rnnfast.plan.zoneout import keep_factors
 
 # Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
@@ -76,9 +76,12 @@ class _Layer(Part):
     def _state(self) -> None:
         b, d, buffers = self.b, self.d, self.buffers
         gate_row = self.padded * self.gates
-        self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize, self.inputs)
+        self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize)
+        joins = len(self.phases) == 1 and self.phases[0][0] == self.gates  # the cell's step has all gates in one product, beside which it can compute their inputs
+        self.within = joins and choose_within(self.batch // b.plan.threads, (self.inputs + self.depth) * gate_row * b.itemsize, self.chunk)
         self.ways = (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
-        buffers["x_gates"] = b.buffer("gate inputs", self.chunk * self.batch * gate_row, gate_row)
+        rows = 1 if self.within else self.batch  # of a pool there may be one row, whose steps are run alone
+        buffers["x_gates"] = b.buffer("gate inputs", self.chunk * rows * gate_row, gate_row)
         buffers["h"] = b.buffer("h", 2 * self.batch * d.wide * self.padded, d.wide * self.padded)
         if self.state_count > d.wide or len(self.phases) > 1:
             buffers["memory"] = b.buffer("memory", self.batch * self.padded, self.padded)
@@ -117,7 +120,7 @@ class _Layer(Part):
     def op(self, backward: bool) -> Any:
         d = self.d
         sizes = {
-            "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "tape_panel": self.tape_panel, "reverse": int(d.backwards),
+            "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "within": int(self.within), "tape_panel": self.tape_panel, "reverse": int(d.backwards),
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.choice.split,
             "zero_pads": int(d.zero_output), "scratch_size": 128 * (max(self.inputs, d.units) + 8),
             "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
@@ -131,7 +134,8 @@ class _Layer(Part):
         return Work(self.batch, self.time, self.inputs, self.d.units, self.gates, self.depth, self.b.itemsize, self.b.lanes, self.chunk)
 
     def line(self, kind: str) -> str:
-        return f"{kind:<16}{self} T={self.time} chunk={self.chunk} {self.shared()}"
+        inputs = "inputs within steps" if self.within else f"chunk={self.chunk}"
+        return f"{kind:<16}{self} T={self.time} {inputs} {self.shared()}"
 
     def __str__(self) -> str:
         return f"{self.d.cell} {self.inputs} {'<-' if self.d.backwards else '->'} {self.d.units}"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from rnnfast.plan.machine import L2_BYTES, Machine, machine
 
+ROWS_WITHIN = 4  # from so many rows on the tiles of one step are as full as those of many steps
+ROWS_HIDING = 16  # with so many a step computes longer than it reads its kernels from L3
 SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS = 0, 1, 2
 NAMES = ("one thread", "rows", "units")
 GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
@@ -160,8 +162,14 @@ def region_flops(threads: int) -> float:
     return 2 * m.region * m.flops
 
 
-def choose_chunk(batch: int, time: int, gate_row: int, itemsize: int, inputs: int) -> int:
+def choose_chunk(batch: int, time: int, gate_row: int, itemsize: int) -> int:
     """Steps whose gate inputs stay in cache, and enough rows to reuse each panel of W."""
     fits = L2_BYTES // 3 // max(1, batch * gate_row * itemsize)
     reuse = -(-48 // max(1, batch))
     return max(1, min(time, max(fits, reuse)))
+
+
+def choose_within(rows: int, kernel_bytes: int, chunk: int) -> bool:
+    """Whether steps with so many rows a thread compute their gate inputs themselves: where both kernels stay in L2, or a chunk would be so short that W is read
+    nearly as often, or there are rows enough to hide that."""
+    return rows >= ROWS_WITHIN and (kernel_bytes <= 0.75 * L2_BYTES or chunk <= 2 or rows >= ROWS_HIDING)
