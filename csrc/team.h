@@ -7,6 +7,7 @@
 typedef struct {
     int size;
     int failed;                /* set by an op that cannot go on */
+    int late;                  /* meetings that somebody waited for so long that a core must be missing */
     int stop;                  /* 1 + the number of that op: its team leaves behind the barrier that follows it, and nobody sooner */
     _Alignas(128) int arrived; /* each on cache lines of its own: the waiters read only `passed` */
     _Alignas(128) int passed;
@@ -20,9 +21,10 @@ static inline void rnnf_relax(void) {
 #endif
 }
 
-/* Spins about 10 us, then yields the core between looks, so that a team larger than its cores still ends. */
+/* Spins some 50 us, then yields the core between looks, so that a team larger than its cores still ends. */
+#define RNNF_SPINS 4000
 static inline void rnnf_rest(int looks) {
-    if (looks < 4000) rnnf_relax();
+    if (looks < RNNF_SPINS) rnnf_relax();
     else sched_yield();
 }
 
@@ -34,7 +36,10 @@ static inline void rnnf_barrier(rnnf_team *team) {
         __atomic_store_n(&team->passed, passed + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int looks = 0; __atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) == passed; looks++) rnnf_rest(looks);
+    for (int looks = 0; __atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) == passed; looks++) {
+        if (looks == RNNF_SPINS) __atomic_add_fetch(&team->late, 1, __ATOMIC_RELAXED);
+        rnnf_rest(looks);
+    }
 }
 
 /* A count that one thread raises and one other waits for. */

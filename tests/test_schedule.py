@@ -66,7 +66,7 @@ def test_weights_behind_the_cache_are_read_at_its_rate():
 def test_pair_runs_beside_or_one_after_the_other(fixed):
     beside, choices = choose_pair([work(1, 100, 32)] * 2, 2, WAYS)
     assert beside and [c.split for c in choices] == [SPLIT_NONE] * 2
-    beside, choices = choose_pair([work(1, 100, 256)] * 2, 2, WAYS)  # shared, half of the kernel stays in a core's cache
+    beside, choices = choose_pair([work(1, 100, 192)] * 2, 2, WAYS)  # shared, half of the kernel stays in a core's cache
     assert not beside and [c.split for c in choices] == [SPLIT_UNITS] * 2
 
 

@@ -11,6 +11,7 @@ cdef class Program:
     cdef int made
     cdef readonly object lock
     cdef double *ends  # where the moments at which the ops end are written, if somebody asks
+    cdef int alone, spell  # calls to run on one thread, because cores are missing, and how many they were from the start
     cdef list guarded  # ops that call Python
     cdef void member(self, rnnf_team *team, int tid, int begin, int end) noexcept nogil
     cdef void launch(self, int size, int begin, int end) noexcept nogil

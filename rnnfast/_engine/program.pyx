@@ -23,6 +23,10 @@ cdef extern from "<time.h>" nogil:
 cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil, void (*child)() noexcept nogil)
 
+cdef enum:
+    LATE = 2           # meetings of one call that a team waits long for, before its program leaves the cores to others for a while
+    SPELL_MOST = 256   # calls
+
 cdef int threads = 1
 cdef int threads_set = 0  # how often; a program made before the last time is not called directly
 cdef int forked = 0
@@ -266,12 +270,18 @@ cdef class Program:
         cdef rnnf_team team[1]
         if forked:
             size = 1
-        team[0].size, team[0].failed, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0
+        if self.alone > 0 and size > 1:
+            self.alone -= 1
+            size = 1
+        team[0].size, team[0].failed, team[0].late, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0, 0
         if size == 1:
             self.member(team, 0, begin, end)
             return
         with parallel(num_threads=size):
             self.member(team, threadid(), begin, end)
+        # other work has the cores: every meeting would wait for the operating system
+        self.spell = 0 if team[0].late < LATE else min(SPELL_MOST, max(8, 2 * self.spell))
+        self.alone = self.spell
 
     def run(self, int begin=0, int end=-1):
         """Run all ops, or those from `begin` up to `end`. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""

@@ -91,7 +91,8 @@ def _measured(threads: int) -> Machine:
         return Machine(l2_bytes=L2_BYTES)
     region = _seconds(little, threads) - call
     barrier = (_seconds(some, threads) - _seconds(some, 1) - region) / MEETINGS
-    return Machine(2 * 96 * 64 * 64 / times[0], L2_BYTES, near / times[1], far / times[2], float(np.clip(barrier, *BARRIERS)), float(np.clip(region, *REGIONS)), True)
+    barrier, region = float(np.clip(barrier, *BARRIERS)), float(np.clip(region, *REGIONS))
+    return Machine(2 * 96 * 64 * 64 / times[0], L2_BYTES, near / times[1], far / times[2], barrier, region, True)
 
 
 @cache

@@ -159,7 +159,6 @@ class _Layer(Part):
             buffers["kernel_t"] = b.params.panels(d.kernel, (self.inputs, d.units, self.gates), self.order[0], transposed=True)
             buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
 
-
     def outputs(self, buffer: Buffer | None, name: str, prefix: str = "") -> dict[str, Buffer | None]:
         """Where the states and what is shown beside them stand in a buffer of outputs (or of their gradients)."""
         d = self.d
