@@ -22,6 +22,7 @@
 #include "kernels/loss.h"
 #include "kernels/update.h"
 #include "kernels/ctc.h"
+#include "kernels/rates.h"
 
 #define ONE_PHASE(cell, product, first, ...) \
     [CELL_##cell] = {.name = #cell, cell##_SHAPE, .phase = {{product, first, V(cell##_step), V(cell##_step_back)}}, __VA_ARGS__}
@@ -74,6 +75,8 @@ const rnnf_kernels V(rnnf) = {
     .exp_below = V(exp_below),
     .ctc_step = V(ctc_step),
     .dot = V(dot),
+    .read_only = V(read_only),
+    .multiply_adds = V(multiply_adds),
     .additive = V(additive),
     .additive_back = V(additive_back),
 };

@@ -1,58 +1,121 @@
-"""The benchmark: the grid is whole, every adapter agrees with the oracle, the table and the files are written."""
+"""The benchmark: the sets are whole, every adapter agrees with the oracle, tables, files and pictures are written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rnnfast.benchmark import rivals
 from rnnfast.benchmark.__main__ import main
-from rnnfast.benchmark.cases import GRID, Case
+from rnnfast.benchmark.cases import Case
+from rnnfast.benchmark.limits import least_time, machine_limits
+from rnnfast.benchmark.sets import SETS, grid
 from tests import peers, reference
 from tests.conftest import max_rel_error
 
 ORACLE = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
+PLAIN = Case("infer", "lstm", 3, 7, 5, 8)
+SHAPES = {
+    "stack": replace(PLAIN, layers=2), "both": replace(PLAIN, cell="gru", layers=2, bidirectional=True), "lengths": replace(PLAIN, lengths=True), "resets": replace(PLAIN, resets=True),
+    "live": replace(PLAIN, batch=1, live=True, outputs=1), "step": replace(PLAIN, cell="gru", batch=1, time=1, live=True), "pool": replace(PLAIN, time=1, live=True),
+    "chunks": replace(PLAIN, live=True, layers=2),
+}  # fmt: skip
+LIMITS = {"flops": 2e11, "reads": {"L1": [1e5, 1e11, 2e11], "DRAM": [1e18, 1e10, 1e10]}}
+
+
+def check(library, case):
+    return rivals.prepare(library, case, 1)[1]()
 
 
 def test_the_grid():
-    assert len({case.name for case in GRID}) == 81
-    assert [sum(case.mode == mode for case in GRID) for mode in ("infer", "train")] == [60, 21]
+    assert len({case.name for case in grid()}) == 81
+    assert [sum(case.mode == mode for case in grid()) for mode in ("infer", "train")] == [60, 21]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_sets_name_each_case_once_and_send_it_whole(name):
+    cases = SETS[name].cases()
+    assert cases
+    assert len({case.name for case in cases}) == len(cases)
+    assert all(Case(**json.loads(json.dumps(case.packed()))) == case for case in cases)
+    assert all(least_time(case, LIMITS) > 0 and case.flops > 0 and case.touched_bytes > case.weight_bytes for case in cases)
+    assert SETS[name].about
+
+
+def test_the_work_beside_a_base():
+    case = next(case for case in SETS["ragged"].cases() if case.name == "infer lstm 8,50,16,32 lengths")
+    assert case.work == pytest.approx(case.row_lengths.sum() / (8 * 50))
+    assert all(case.work == 2 for case in SETS["bidirectional"].cases())
+    assert SETS["streams"].cases()[-1].work == 256
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras")
 @pytest.mark.parametrize("cell", ORACLE)
-@pytest.mark.parametrize("library", ["rnnfast", "torch", "keras"])
+@pytest.mark.parametrize("library", ["rnnfast", "torch", "rnnfast.torch", "keras"])
 def test_adapters_run_the_same_model(library, cell):
-    if library != "rnnfast":
-        peers.require(library)
-    case = Case("infer", cell, 3, 7, 5, 8)
-    data = case.data()
-    weights = [np.asarray(data[name], np.float64) for name in ("kernel", "recurrent", "bias")]
+    for name in ("torch", "keras"):
+        if name in library:
+            peers.require(name)
+    case = replace(PLAIN, cell=cell)
+    weights = [np.asarray(array, np.float64) for array in case.weights()[0][0].values()]
     layer = reference.layers.make((ORACLE[cell], {"units": 8, "return_sequences": True}), weights)
-    _, check = rivals.ALL[library](case, 1)
-    assert max_rel_error(check(), layer.forward(data["x"].astype(np.float64))[0][0]) <= 2e-6
+    assert max_rel_error(check(library, case), layer.forward(case.data()["x"].astype(np.float64))[0][0]) <= 2e-6
 
 
-@pytest.mark.parametrize("cell", ORACLE)
-def test_training_adapters_make_the_same_step(cell):
+@pytest.mark.parametrize("shape", SHAPES)
+def test_adapters_agree_on_every_shape(shape):
     peers.require("torch")
-    case = Case("train", cell, 3, 7, 5, 8)
-    steps = [rivals.ALL[library](case, 1)[1]() for library in ("rnnfast", "torch")]
-    assert np.abs(steps[0] - case.data()["recurrent"]).max() > 1e-4
+    case = SHAPES[shape]
+    expected = check("rnnfast", case)
+    assert expected.shape == (*((2,) if case.live else ()), case.batch, case.time, case.outputs or case.units * case.directions)
+    assert max_rel_error(check("torch", case), expected) <= 2e-6
+    if case.lengths:
+        assert not expected[~case.valid].any()
+    if not case.live:
+        assert max_rel_error(check("rnnfast.torch", case), expected) <= 2e-6
+
+
+def test_numpy_agrees():
+    for cell in ("lstm", "gru"):
+        case = replace(SHAPES["live"], cell=cell)
+        assert max_rel_error(check("numpy", case), check("rnnfast", case)) <= 2e-6
+    with pytest.raises(rivals.CannotRunError, match="no layers 2"):
+        check("numpy", SHAPES["stack"])
+
+
+@pytest.mark.parametrize("shape", [{"cell": "lstm"}, {"cell": "gru"}, {"cell": "rnn"}, {"lengths": True}, {"resets": True}, {"layers": 2, "outputs": 1}], ids=str)
+def test_training_adapters_make_the_same_step(shape):
+    peers.require("torch")
+    case = replace(PLAIN, mode="train", **shape)
+    steps = [check(library, case) for library in ("rnnfast", "torch")]
+    assert np.abs(steps[0] - case.weights()[0][0]["recurrent"]).max() > 1e-4
     assert max_rel_error(*steps) <= 1e-5
 
 
-def test_the_table(capsys, tmp_path):
+@pytest.mark.parametrize("shape", [{}, {"lengths": True}, {"alone": True, "time": 1}], ids=str)
+def test_module_adapters_have_the_same_gradients(shape):
+    peers.require("torch")
+    case = replace(PLAIN, mode="backward", **shape)
+    assert max_rel_error(check("rnnfast.torch", case), check("torch", case)) <= 1e-5
+
+
+def test_the_machine_has_limits():
+    limits = machine_limits(0.002)
+    assert limits["flops"] > 1e8
+    assert all(one > 1e7 and every > 1e7 for _, one, every in limits["reads"].values())
+
+
+def test_a_run_and_its_files(capsys, tmp_path):
     file = tmp_path / "figures.json"
-    assert main(["--cases", "infer rnn 1,1,16,16", "--peers", "", "--quick", "--json", str(file)]) == 0
-    assert "infer rnn 1,1,16,16" in capsys.readouterr().out
-    figures = json.loads(file.read_text())
-    assert figures["rows"][0]["microseconds"]["rnnfast"] > 0
-
-
-def test_streams_are_timed_beside_their_peers(tmp_path, capsys):
-    assert main(["--streams", "--quick", "--json", str(tmp_path / "streams.json")]) == 0
-    rows = {row["case"]: row for row in json.loads((tmp_path / "streams.json").read_text())["rows"]}
-    assert all(0 < row["median"] <= row["p99.9"] for row in rows.values())
-    assert rows["process lstm 16"]["peers"]["RTNeural"] == 0.083 and "numpy" in rows["step gru 64"]["peers"]
-    assert sum("of a stream alone" in line for line in capsys.readouterr().out.splitlines()) >= 2
+    assert main(["--set", "ragged", "--cases", "infer rnn 8,50", "--peers", "", "--quick", "--json", str(file)]) == 0
+    assert "infer rnn 8,50,16,32 lengths" in capsys.readouterr().out
+    report = json.loads(file.read_text())
+    line = report["rows"][0]
+    assert line["microseconds"]["rnnfast"] > 0
+    assert line["cost"] > 0
+    assert report["set"] == "ragged"
+    assert report["versions"]["rnnfast"]
+    assert main(["--read", str(file), str(file), "--markdown", "--roofline", str(tmp_path / "roofline.png")]) == 0
+    assert capsys.readouterr().out.count("| rnn | 8,50,16,32 lengths |") == 2
+    assert (tmp_path / "roofline.png").stat().st_size > 10000

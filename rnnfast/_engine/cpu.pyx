@@ -3,6 +3,8 @@ import os
 
 import numpy as np
 
+from libc.stdint cimport int64_t
+
 from rnnfast._engine.kernels cimport (
     ACT_COUNT, rnnf_available, rnnf_cpu_supports, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_kernels,
 )
@@ -98,3 +100,26 @@ def elementwise(str name, x):
             k.row_activate(act, &source[0], &target[0], n // cols, cols)
         rnnf_float_mode_leave(mode)
     return y
+
+
+def read_only(const float[::1] x, long times):
+    """Read an array so many times, as fast as vectors can. What is returned is of no use, but for that it depends on every element."""
+    cdef const rnnf_kernels *k = kernels_of("float32")
+    cdef double found = 0
+    cdef int64_t n = x.shape[0]
+    cdef long _i
+    if n == 0:
+        return found
+    with nogil:
+        for _i in range(times):
+            found += k.read_only(&x[0], n)
+    return found
+
+
+def multiply_adds(long rounds):
+    """Multiply and add in registers as fast as vectors can; returns how many operations that were."""
+    cdef const rnnf_kernels *k = kernels_of("float32")
+    cdef int64_t operations = 0
+    with nogil:
+        k.multiply_adds(rounds, &operations)
+    return operations

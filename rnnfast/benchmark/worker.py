@@ -1,6 +1,7 @@
 """One library in a process of its own: `python -m rnnfast.benchmark.worker LIBRARY THREADS`, commands as JSON lines on standard input.
 
-["prepare", index of the case, file] writes what is compared to the file; ["time", seconds] answers with the median of repeated calls in seconds.
+["prepare", slot, case, file] makes the case ready in a slot, 0 forgetting all others, and writes what is compared to the file; ["time", slot, seconds] answers with the median and the 99.9th
+percentile of repeated calls, in seconds.
 """
 
 from __future__ import annotations
@@ -16,21 +17,35 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast.benchmark.cases import GRID
-from rnnfast.benchmark.rivals import ALL
+from rnnfast.benchmark.cases import Case
+from rnnfast.benchmark.rivals import prepare
+
+Run = Callable[[], Any]
 
 
-def median_time(run: Callable[[], Any], seconds: float) -> float:
-    """Median of single calls over about `seconds`, at least five after two to warm up."""
-    run()
+def call_times(run: Run, seconds: float) -> tuple[float, float]:
+    """Median and 99.9th percentile of single calls over about `seconds`, at least three after one to warm up."""
     run()
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
+    while len(times) < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         run()
         times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    return float(np.median(times)), float(np.percentile(times, 99.9))
+
+
+def answer(command: list[Any], library: str, threads: int, runs: dict[int, Run]) -> Any:
+    """Do what a command says."""
+    name, slot, argument, *file = command
+    if name == "time":
+        gc.collect()
+        return call_times(runs[slot], argument)
+    if slot == 0:
+        runs.clear()
+    runs[slot], check = prepare(library, Case(**argument), threads)
+    np.save(file[0], np.asarray(check(), np.float32))
+    return True
 
 
 def main() -> None:
@@ -39,20 +54,13 @@ def main() -> None:
     library, threads = sys.argv[1], int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints does not mix with the answers
-    run: Callable[[], Any] = lambda: None
+    runs: dict[int, Run] = {}
     for line in sys.stdin:
-        name, *arguments = json.loads(line)
         try:
-            if name == "prepare":
-                run, check = ALL[library](GRID[arguments[0]], threads)
-                np.save(arguments[1], np.asarray(check(), np.float32))
-                answer: Any = True
-            else:
-                gc.collect()
-                answer = median_time(run, arguments[0])
+            found = answer(json.loads(line), library, threads, runs)
         except Exception as error:  # a library that cannot run a case is reported and left out of it
-            answer = {"error": f"{type(error).__name__}: {error}"[:300]}
-        print(json.dumps(answer), file=answers, flush=True)
+            found = {"error": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(found), file=answers, flush=True)
 
 
 if __name__ == "__main__":
