@@ -242,7 +242,7 @@ typedef struct {
     void (*exp_below)(void *y, const void *x, double shift, int64_t n);
     void (*ctc_step)(void *next, const void *prev, const void *emit, const void *skip, int64_t n);
     double (*dot)(const void *x, const void *y, int64_t n);
-    double (*read_only)(const void *x, int64_t n);
+    double (*read_only)(const void *x, int64_t n, int64_t times);
     double (*multiply_adds)(int64_t n, int64_t *operations);
     void (*additive)(const rnnf_additive *);
     void (*additive_back)(const rnnf_additive *);

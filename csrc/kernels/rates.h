@@ -1,14 +1,18 @@
 /* The machine's own rates, which limits are computed from: vectors read and fused multiply-adds, as fast as they come, and nothing else. */
 enum { V(RATE_CHAINS) = 12 };
 
-/* Read n elements; what does not fill the last block is left out. The result depends on all of them. */
-static double V(read_only)(const void *x_, int64_t n) {
+/* Read n elements so many times; what does not fill the last block is left out. The result depends on all of them. */
+static double V(read_only)(const void *x_, int64_t n, int64_t times) {
     const real *x = x_;
-    ivec acc[8] = {{0}};
-    for (int64_t i = 0; i + 8 * LANES <= n; i += 8 * LANES) {
-        UNROLL
-        for (int j = 0; j < 8; j++) acc[j] |= (ivec)vload(x + i + j * LANES);
-    }
+    ivec acc[8];
+    UNROLL
+    for (int j = 0; j < 8; j++) acc[j] = (ivec)vset(0);
+    while (times-- > 0)
+        for (int64_t i = 0; i + 8 * LANES <= n; i += 8 * LANES) {
+            UNROLL
+            for (int j = 0; j < 8; j++) acc[j] |= (ivec)vload(x + i + j * LANES);
+        }
+    UNROLL
     for (int j = 1; j < 8; j++) acc[0] |= acc[j];
     int64_t all = 0;
     for (int i = 0; i < LANES; i++) all |= acc[0][i];

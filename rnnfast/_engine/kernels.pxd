@@ -184,7 +184,7 @@ cdef extern from "rnnf.h" nogil:
         void (*exp_below)(void *y, const void *x, double shift, int64_t n) noexcept nogil
         void (*ctc_step)(void *next, const void *prev, const void *emit, const void *skip, int64_t n) noexcept nogil
         double (*dot)(const void *x, const void *y, int64_t n) noexcept nogil
-        double (*read_only)(const void *x, int64_t n) noexcept nogil
+        double (*read_only)(const void *x, int64_t n, int64_t times) noexcept nogil
         double (*multiply_adds)(int64_t n, int64_t *operations) noexcept nogil
         void (*additive)(const rnnf_additive *) noexcept nogil
         void (*additive_back)(const rnnf_additive *) noexcept nogil

@@ -21,6 +21,8 @@ import numpy as np
 from rnnfast.benchmark.cases import Case
 
 TOLERANCE = 1e-4
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+"""What keeps the other libraries to AVX2 when rnnfast is, as far as they can be told."""
 Times = dict[tuple[str, int], list[tuple[float, float]]]
 """Median and 99.9th percentile of each round, in seconds, by library and threads; those of the case's base under "base"."""
 
@@ -38,8 +40,11 @@ class Worker:
         counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RNNFAST_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         environment = os.environ | {name: str(threads) for name in counts} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         environment.setdefault("KERAS_BACKEND", backend())
-        if threads == 1:
-            environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        flags = ["--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"] if threads == 1 else []
+        if os.environ.get("RNNFAST_ISA") == "avx2":
+            environment |= AVX2
+            flags.append("--xla_cpu_max_isa=AVX2")
+        environment["XLA_FLAGS"] = " ".join(flags)
         command = [sys.executable, "-m", "rnnfast.benchmark.worker", library, str(threads)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
         if threads == 1 and hasattr(os, "sched_setaffinity") and library in ("jax", "keras"):
@@ -69,10 +74,12 @@ class Worker:
 @contextmanager
 def team(libraries: list[str], settings: list[int]) -> Iterator[list[Worker]]:
     """A process for each library and number of threads, for as long as it is wanted."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or stopped processes would outlive this one
     workers = [Worker(library, threads) for library in libraries for threads in settings]
     try:
         yield workers
     finally:
+        signal.signal(signal.SIGTERM, before)
         for worker in workers:
             worker.close()
 

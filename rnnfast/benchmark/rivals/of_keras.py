@@ -29,6 +29,5 @@ def keras(case: Case, threads: int) -> Prepared:
         run = lambda: model.predict_on_batch(given)
         return run, twice(run) if case.live else lambda: np.asarray(run())
     model.compile(library.optimizers.Adam(1e-3, epsilon=1e-7), "mse")
-    weight = case.valid * (case.batch * case.time / case.steps) if case.lengths else None
-    step = lambda: model.train_on_batch(given, data["target"], sample_weight=weight)
+    step = lambda: model.train_on_batch(given, data["target"])  # the mask reaches the loss
     return step, after(step, lambda: model.get_weights()[1])
