@@ -1,6 +1,7 @@
 """The benchmark's reports: what comparison calls slower, tables, pictures, and what is read from callgrind."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from rnnfast.benchmark.compare import compare
 from rnnfast.benchmark.measure import deviation, difference, row
 from rnnfast.benchmark.sets import grid
 
+ROOT = Path(__file__).parent.parent
 CASES = grid()
 
 
@@ -25,7 +27,7 @@ def made(factor=lambda i: 1.0, machine=1.0, spread=0.01, cases=CASES):
     reads = {"L2": [1e6, 5e10, 1e11], "DRAM": [1e18, 1e10, 2e10]}
     return {
         "set": "grid", "own": "rnnfast", "date": "2000-01-01", "command": "python -m rnnfast.benchmark", "cpu": "one", "caches": "L1 32K", "isa": "avx2", "threads": [2, 1],
-        "versions": {"rnnfast": "0"}, "limits": {"flops": 2e11 / machine, "reads": reads}, "rows": rows,
+        "versions": {"rnnfast": "0"}, "limits": {"busy": 0.0, "flops": 2e11 / machine, "reads": reads}, "rows": rows,
     }  # fmt: skip
 
 
@@ -179,3 +181,13 @@ def test_tables_and_pictures(tmp_path, capsys):
     assert main(["--read", str(file), "--plot", str(tmp_path / "a.png"), "--roofline", str(tmp_path / "b.png")]) == 0
     assert min((tmp_path / name).stat().st_size for name in ("a.png", "b.png")) > 20000
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("isa", ["avx2", "generic"])
+def test_the_counted_baselines(isa):
+    report = json.loads((ROOT / "bench" / f"instructions-{isa}.json").read_text())
+    kernels = {row["case"].split(": ")[1] for row in report["rows"]}
+    assert kernels >= {"lstm_step", "gru_step", "simple_rnn_step", "lstm_step_back", "outer", "pack", "update", "matmul", instructions.LOOPS}
+    assert report["isa"] == isa
+    assert {row["case"].split(": ")[0] for row in report["rows"]} == {case.name for case in instructions.cases()}
+    assert not compare(report, report)[1]

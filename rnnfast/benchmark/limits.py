@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 16 << 20}
 LARGEST, ROUNDS, READ = 256 << 20, 200_000, 8 << 20
 """Bytes of an array at most; multiply-adds of a chain, and bytes, that are timed at once."""
 Limits = dict[str, Any]
-"""`flops`, and `reads` by level: bytes that the level holds of all cores, bytes a second of one core, of all."""
+"""`busy`: share of the CPUs that others took; `flops`; `reads` by level: bytes that the level holds of all cores, bytes a second of one core, of all."""
 
 
 def machine_limits(seconds: float = 0.1) -> Limits:
@@ -32,13 +33,30 @@ def machine_limits(seconds: float = 0.1) -> Limits:
     held = {"L1": sizes["L1"] * cores, "L2": sizes["L2"] * cores, "L3": sizes["L3"], "DRAM": 1 << 60}
     arrays = {"L1": sizes["L1"] // 2, "L2": sizes["L2"] // 2, "L3": sizes["L3"] // (2 * cores), "DRAM": 2 * sizes["L3"]}
     reads = {name: [held[name], read_rate(size, 1, seconds), read_rate(size, cores, seconds)] for name, size in arrays.items() if size <= LARGEST}
-    return {"flops": total([lambda: multiply_adds(ROUNDS)] * cores, seconds), "reads": reads}
+    return {"busy": busy(3 * seconds), "flops": total([lambda: multiply_adds(ROUNDS)] * cores, seconds), "reads": reads}
+
+
+def busy(seconds: float) -> float:
+    """Share of all CPUs that others take while this process sleeps; 0 where there is no /proc/stat."""
+
+    def jiffies() -> tuple[float, float]:
+        counts = [float(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+        return sum(counts), counts[3] + counts[4]  # idle, and idle for a disk
+
+    try:
+        before = jiffies()
+        time.sleep(seconds)
+        every, idle = (after - earlier for after, earlier in zip(jiffies(), before, strict=True))
+    except OSError:
+        return 0.0
+    return 1 - idle / every if every else 0.0
 
 
 def joined(found: list[Limits]) -> Limits:
     """The best of several measurements."""
     names = found[0]["reads"]
-    return {"flops": max(limits["flops"] for limits in found), "reads": {name: [max(limits["reads"][name][i] for limits in found) for i in range(3)] for name in names}}
+    reads = {name: [max(limits["reads"][name][i] for limits in found) for i in range(3)] for name in names}
+    return {"busy": max(limits["busy"] for limits in found), "flops": max(limits["flops"] for limits in found), "reads": reads}
 
 
 def least_time(case: Case, limits: Limits) -> float:

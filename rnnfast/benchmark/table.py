@@ -67,6 +67,8 @@ def machine(report: dict[str, Any]) -> list[str]:
     ]
     limits = report["limits"]
     rates = "; ".join(f"{name} {one / 1e9:.0f} | {every / 1e9:.0f}" for name, (_, one, every) in limits["reads"].items())
+    if limits["busy"] > 0.05:
+        lines.append(f"other processes took {100 * limits['busy']:.0f} % of the CPUs before this run: its times are not those of a quiet machine")
     return [*lines, f"limits: {limits['flops'] / 1e9:.0f} GFLOP/s; reads of one core | all, GB/s: {rates}"]
 
 
