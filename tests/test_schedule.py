@@ -168,3 +168,41 @@ def test_plan_says_why(fixed):
     small = str(Sequential([Input((None, 4)), layers.LSTM(8)]).plan(1, 2))
     assert "threads=1" in small.splitlines()[0]
     assert "split=one thread" in small
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------------------------
+
+MIB = 2**20
+
+
+def plans(kind, shape):
+    """Of a prediction and of a training step."""
+    batch, time, inputs, units = shape
+    model = Sequential([Input((None, inputs)), getattr(layers, kind)(units, return_sequences=True)])
+    inference = model.plan(batch, time)
+    runner = model.runner()
+    xs = [np.zeros((batch, time, inputs), np.float32)]
+    bound = runner.start(xs, [None], True, True, 0)
+    bound.builder.backward()
+    return inference.memory, bound.builder.plan.memory
+
+
+@pytest.mark.parametrize("shape", [(1, 100, 64, 64), (8, 100, 256, 256), (32, 100, 128, 128), (128, 20, 128, 512), (256, 100, 16, 64), (1, 1000, 1, 40)])
+@pytest.mark.parametrize(("kind", "slots"), [("LSTM", 5), ("GRU", 4), ("SimpleRNN", 1)])
+def test_memory_bounds(kind, slots, shape, fixed):
+    rnnfast.set_num_threads(2)
+    batch, time, _, units = shape
+    inference, training = plans(kind, shape)
+    vectors = 8 * 4 * 64  # of variables and panels, which start on a line of their own
+    assert inference["panels"] <= inference["weights"] + vectors
+    assert inference["tape"] == inference["states kept"] == inference["gradients"] == 0
+    assert inference["working"] <= 2 * 2 * MIB
+    assert inference["outputs"] <= 4 * batch * (time + 1) * units
+    steps, padded = batch * (time + 1), -(-units // 16) * 16
+    assert training["tape"] <= 4 * slots * steps * padded + 192 * (padded // 4)
+    assert training["states kept"] <= 4 * steps * padded
+
+
+def test_plan_prints_its_memory():
+    line = str(Sequential([Input((None, 64)), layers.LSTM(64)]).plan(4, 50)).splitlines()[1]
+    assert line.startswith("memory in MiB: weights 0.13, panels 0.13, working ")

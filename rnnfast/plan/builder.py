@@ -80,7 +80,7 @@ class Builder:
         self.params, self.training, self.gradients = params, training, gradients
         self.dtype, self.itemsize = params.dtype, 8 if params.dtype == "float64" else 4
         self.lanes = _engine.lanes(params.dtype)
-        self.plan = Plan(params.dtype, threads, waves=not gradients)
+        self.plan = Plan(params.dtype, threads, waves=not gradients, params=params)
         self.derived: list[tuple[Rows, str, Rows]] = []
         self.seeds: list[tuple[Any, Buffer]] = []
         self.carried: dict[str, list[np.ndarray]] | None = None  # of truncated training: the states that its layers go on from, by name

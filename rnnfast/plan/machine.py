@@ -16,7 +16,7 @@ from rnnfast._engine import Buffer, Program, RowOp, Rows
 REPEATS = 8  # of each measurement, unless they take longer than LONGEST seconds; the fastest counts
 LONGEST = 2e-3
 MEETINGS = 24
-BARRIERS, REGIONS = (1e-7, 2e-6), (1e-6, 5e-5)  # what is beyond was a busy moment and says nothing of later ones
+BARRIERS, REGIONS = (5e-8, 1.5e-7), (5e-7, 1e-5)  # a thread's part of a barrier, and a region; what is beyond was a busy moment and says nothing of later ones
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _measured(threads: int) -> Machine:
         return Machine(l2_bytes=L2_BYTES)
     region = _seconds(little, threads) - call
     barrier = (_seconds(some, threads) - _seconds(some, 1) - region) / MEETINGS
-    barrier, region = float(np.clip(barrier, *BARRIERS)), float(np.clip(region, *REGIONS))
+    barrier, region = float(np.clip(barrier, *(threads * part for part in BARRIERS))), float(np.clip(region, *REGIONS))
     return Machine(2 * 96 * 64 * 64 / times[0], L2_BYTES, near / times[1], far / times[2], barrier, region, True)
 
 

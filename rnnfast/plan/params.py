@@ -198,6 +198,11 @@ class Params:
         return _engine.PackOp(self.dtype, self.buffer, list(self._jobs))
 
     @property
+    def panel_bytes(self) -> int:
+        """Of all panels asked for so far."""
+        return sum(array.nbytes for _, array in self._panels.values())
+
+    @property
     def stale(self) -> bool:
         """Whether the panels are older than the numbers."""
         return self.age.packed != self.age.now

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnfast import _engine
 from rnnfast.plan.entry import Entry
+from rnnfast.plan.memory import memory_of
 from rnnfast.plan.schedule import GAIN, plain_seconds, region_seconds
 from rnnfast.plan.wave import with_waves
+
+if TYPE_CHECKING:
+    from rnnfast.plan.params import Params
 
 LINE = 64
 
@@ -25,6 +29,8 @@ class Plan:
         At most; a plan that would gain too little from more runs on one.
     waves : bool
         Whether chains of recurrent layers may become one op, because no backward pass follows.
+    params : Params or None
+        The weights that its ops read.
     entries : list of Entry
     buffers : list of Buffer
         Those that live in the arena.
@@ -33,6 +39,7 @@ class Plan:
     dtype: str
     threads: int
     waves: bool = False
+    params: Params | None = None
     entries: list[Entry] = field(default_factory=list)
     buffers: list[_engine.Buffer] = field(default_factory=list)
     arena_bytes: int = 0
@@ -87,6 +94,14 @@ class Plan:
                 self.threads = 1
         return _engine.Program(self.ops, self.buffers, offset, self.threads)
 
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes by kind: weights, panels, tape, states kept (before each step, for the backward pass), working (states and gate inputs at hand, shared by all threads), gradients, outputs."""
+        return memory_of(self)
+
     def __str__(self) -> str:
         head = f"plan {self.dtype} {_engine.isa()} threads={self.threads} arena {self.arena_bytes / 2**20:.2f} MiB"
-        return "\n".join([head, *(f"{i:3d} {line}" for i, line in enumerate(self.lines))])
+        if any(self.estimate):
+            head += " (estimated: one thread {:.3g} us, the team {:.3g} us)".format(*(1e6 * seconds for seconds in self.estimate))
+        memory = ", ".join(f"{kind} {size / 2**20:.2f}" for kind, size in self.memory.items() if size)
+        return "\n".join([head, f"memory in MiB: {memory}", *(f"{i:3d} {line}" for i, line in enumerate(self.lines))])
