@@ -71,19 +71,19 @@ cdef inline int64_t length_of(const rows_map *rows, int64_t r) noexcept nogil:
     return low
 
 cdef inline void share_rows(const rows_map *rows, rnnf_team *team, int member, int64_t *r0, int64_t *r1) noexcept nogil:
-    """[r0, r1): the member's rows, so that each thread has about as many valid steps."""
+    """[r0, r1): the member's rows, so that each thread has about as many valid steps: a row is on the side of a border where most of it is."""
     cdef int64_t t = rows.time, r, steps = 0, begin = rows.count * member // team.size, end = rows.count * (member + 1) // team.size
     if rows.dense:
         share(rows.batch, team, member, 1, r0, r1)
         return
     r0[0] = r1[0] = -1
     for r in range(rows.batch):
-        if r0[0] < 0 and steps >= begin:
-            r0[0] = r
-        if r1[0] < 0 and steps >= end and member < team.size - 1:
-            r1[0] = r
         while t > 0 and rows.active[t - 1] <= r:
             t -= 1
+        if r0[0] < 0 and 2 * steps + t >= 2 * begin:
+            r0[0] = r
+        if r1[0] < 0 and 2 * steps + t >= 2 * end and member < team.size - 1:
+            r1[0] = r
         steps += t
     if r0[0] < 0:
         r0[0] = rows.batch
