@@ -149,6 +149,37 @@ def test_wave_ends_before_what_it_cannot_hold(monkeypatch, rng):
     assert "wave=" not in str(chained.plan(2, 30))
 
 
+@pytest.mark.parametrize(("batch", "time"), [(0, 4), (3, 0)])
+def test_nothing_to_compute(batch, time, monkeypatch):
+    forced(monkeypatch, [1, 1], 4)
+    rnnfast.set_num_threads(2)
+    assert stack(("LSTM", "GRU"))(np.zeros((batch, time, 11), np.float32)).shape == (batch, time, 24)
+
+
+def test_streams_and_pools_of_stacks(monkeypatch, rng):
+    model = stack(("LSTM", "GRU", "LSTM"))
+    x = rng.normal(size=(3, 12, 11)).astype(np.float32)
+    rnnfast.set_num_threads(1)
+    expected = model.predict_on_batch(x)
+    forced(monkeypatch, [2, 1], 2)
+    rnnfast.set_num_threads(2)
+    stream = model.stream()
+    assert np.array_equal(np.vstack([stream.process(x[0, :7]), stream.process(x[0, 7:])]), expected[0])
+    pool = model.stream_pool(4)
+    ids = np.array([pool.open() for _ in range(3)])
+    assert np.array_equal(np.concatenate([pool.process(ids, x[:, :5]), pool.process(ids, x[:, 5:])], axis=1), expected)
+
+
+def test_more_threads_than_cores(rng):
+    """Meetings that wait for the operating system, after which a program runs on one thread for a while."""
+    model = stack(("LSTM",), units=256)
+    x = rng.normal(size=(1, 12, 11)).astype(np.float32)
+    rnnfast.set_num_threads(1)
+    expected = model.predict_on_batch(x)
+    rnnfast.set_num_threads(12)
+    assert all(np.array_equal(model.predict_on_batch(x), expected) for _ in range(12))
+
+
 def test_training_has_no_wave(monkeypatch, rng):
     forced(monkeypatch, [1, 1], 4)
     rnnfast.set_num_threads(2)

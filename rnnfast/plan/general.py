@@ -82,7 +82,7 @@ class GeneralPart(Part):
         return _engine.GeneralLayer(self.b.dtype, d.cell, self.x.rows, given, functions, sizes)
 
     def cost(self) -> Work:
-        return Work(self.batch, self.time, self.inputs, self.d.units, self.gate_count, self.d.units, self.b.itemsize, self.b.lanes, self.time)
+        return Work(self.batch, self.time, self.inputs, self.d.units, self.gate_count, self.d.units, self.b.itemsize, self.b.lanes, max(1, self.time))
 
     def line(self, kind: str) -> str:
         d = self.d

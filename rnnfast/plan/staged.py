@@ -98,7 +98,7 @@ class StagedPart(Part):
         return _engine.StagedLayer(b.dtype, d.cell, self.x.rows, given, sizes, backward)
 
     def cost(self) -> Work:
-        return Work(self.batch, self.time, 0, self.d.hidden, self.gate_count, self.d.units, self.b.itemsize, self.b.lanes, self.time)
+        return Work(self.batch, self.time, 0, self.d.hidden, self.gate_count, self.d.units, self.b.itemsize, self.b.lanes, max(1, self.time))
 
     def line(self, kind: str) -> str:
         d = self.d

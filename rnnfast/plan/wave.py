@@ -34,7 +34,7 @@ def _follows(chain: list[Entry], entry: Entry) -> bool:
 
 
 def _forward(part: Part | None) -> bool:
-    return part is not None and part.chunk > 0 and not part.d.backwards
+    return part is not None and part.chunk > 0 and part.time > 0 and not part.d.backwards
 
 
 def _best(chain: list[Entry], threads: int) -> list[Entry]:
