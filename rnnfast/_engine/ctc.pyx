@@ -132,14 +132,14 @@ cdef void emissions(const task *a, sequence *q, int64_t t) noexcept nogil:
 cdef double forward(const task *a, sequence *q) noexcept nogil:
     """log p(labels | x): far below 0 where no path gives them, NaN where x is NaN."""
     cdef int64_t t
-    cdef double *end
+    cdef double *last_two
     for t in range(q.time):
         emissions(a, q, t)
         if isnan(q.norm[t]):
             return NAN
         a.wide.ctc_step(alpha_at(q, t + 1), alpha_at(q, t), q.emit, q.skip, q.padded)
-    end = alpha_at(q, q.time) + q.states
-    return max(end[-1], end[-2]) + log1p(exp(-abs(end[-1] - end[-2])))
+    last_two = alpha_at(q, q.time) + q.states - 2
+    return max(last_two[0], last_two[1]) + log1p(exp(-abs(last_two[1] - last_two[0])))
 
 
 cdef void posterior_to_gradient(const task *a, const sequence *q, int64_t t) noexcept nogil:
