@@ -32,7 +32,7 @@ const rnnf_kernels V(rnnf) = {
     .dtype = REAL64 ? "float64" : "float32",
     .lanes = (int)LANES,
     .itemsize = sizeof(real),
-    .cell = {ONE_PHASE(simple_rnn, 1, 0), ONE_PHASE(lstm, 4, 0, .run = V(lstm_run)), ONE_PHASE(gru, 3, 1, .run = V(gru_run)), ONE_PHASE(statal, 1, 0),
+    .cell = {ONE_PHASE(simple_rnn, 1, 0, .run = V(simple_rnn_run)), ONE_PHASE(lstm, 4, 0, .run = V(lstm_run)), ONE_PHASE(gru, 3, 1, .run = V(gru_run)), ONE_PHASE(statal, 1, 0),
              ONE_PHASE(statal_seen, 1, 0), ONE_PHASE(indrnn, 0, 0), ONE_PHASE(mingru, 0, 0), ONE_PHASE(peephole_lstm, 4, 0),
              [CELL_gru_reset_before] = {.name = "gru_reset_before",
                                         gru_reset_before_SHAPE,

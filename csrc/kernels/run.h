@@ -1,65 +1,104 @@
 /* Steps of one row, one after another within one call, so that a short step costs its own latency and little else.
  *
- * The same chains of additions as a tile's and the same equations as a step's, hence the same bits. The panels stand in groups whose sums fit the registers. */
+ * The same chains of additions as a tile's and the same equations as a step's, hence the same bits. The unit panels stand in groups of about the same size
+ * whose sums fit the registers; panels of one-gate products, which hold four unit panels, and the narrower one at their end share a group. */
+#define RUN_CHAINS 12
 
-/* The chain over `depth` values of one row for np panels of nv vectors. */
-INLINE void V(run_product)(const real *a, int64_t depth, const real *w, const real *init, const int np, const int nv, vec *sums) {
+/* The chains over `depth` values of one row for n vectors: panels of nv beside each other, the last one with as many as are left. */
+INLINE void V(run_product)(const real *a, int64_t depth, const real *w, const real *init, const int n, const int nv, vec *sums) {
+    const int rest = n % nv, whole = n - rest;
     const int64_t w_panel = depth * nv * LANES;
-    vec acc[12];
+    const real *last = w + whole * depth * LANES;
+    vec acc[RUN_CHAINS];
     UNROLL
-    for (int j = 0; j < np * nv; j++) acc[j] = init ? vload(init + j * LANES) : vset(0);
-    _Pragma("GCC unroll 2") for (int64_t k = 0; k < depth; k++, w += nv * LANES) {
+    for (int j = 0; j < n; j++) acc[j] = init ? vload(init + j * LANES) : vset(0);
+    _Pragma("GCC unroll 2") for (int64_t k = 0; k < depth; k++, w += nv * LANES, last += rest * LANES) {
         const vec value = vset(a[k]);
         UNROLL
-        for (int j = 0; j < np * nv; j++) acc[j] = vfma(value, vload(w + (j / nv) * w_panel + (j % nv) * LANES), acc[j]);
+        for (int j = 0; j < n; j++) acc[j] = vfma(value, vload(j < whole ? w + (j / nv) * w_panel + (j % nv) * LANES : last + (j - whole) * LANES), acc[j]);
     }
     UNROLL
-    for (int j = 0; j < np * nv; j++) sums[j] = acc[j];
+    for (int j = 0; j < n; j++) sums[j] = acc[j];
 }
 
-/* One step of np unit panels. */
-INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, const int np, int64_t panel,
-                          const real *x, const real *h, real *out, real *y) {
+/* The same as functions of their own, for the instance whose activations are looked up: chains[nv - 3][n - 1]. */
+typedef void (*V(chains_fn))(const real *, int64_t, const real *, const real *, vec *);
+/* clang-format off */
+#define CHAINS(n, nv) \
+    static void V(chains_##n##_##nv)(const real *a, int64_t depth, const real *w, const real *init, vec *sums) { V(run_product)(a, depth, w, init, n, nv, sums); }
+CHAINS(3, 3) CHAINS(6, 3) CHAINS(9, 3) CHAINS(12, 3)
+CHAINS(1, 4) CHAINS(2, 4) CHAINS(3, 4) CHAINS(4, 4) CHAINS(5, 4) CHAINS(6, 4) CHAINS(7, 4) CHAINS(8, 4) CHAINS(9, 4) CHAINS(10, 4) CHAINS(11, 4) CHAINS(12, 4)
+static const V(chains_fn) V(chains)[2][RUN_CHAINS] = {
+    {0, 0, V(chains_3_3), 0, 0, V(chains_6_3), 0, 0, V(chains_9_3), 0, 0, V(chains_12_3)},
+    {V(chains_1_4), V(chains_2_4), V(chains_3_4), V(chains_4_4), V(chains_5_4), V(chains_6_4), V(chains_7_4), V(chains_8_4), V(chains_9_4), V(chains_10_4),
+     V(chains_11_4), V(chains_12_4)},
+};
+/* clang-format on */
+
+/* The first half of a step for one unit panel. */
+INLINE void V(run_gates)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn) gates, int act, int gate, int64_t unit, const vec *xs, const vec *hs,
+                         const real *h, vec *mid) {
+    vec s[2] = {vload(h + unit), c.reads ? vload((const real *)k->memory + unit) : vset(0)}, saved[8];
+    gates(act, gate, xs, hs, s, mid, saved);
+}
+
+/* The second half of a step for one unit panel. */
+INLINE void V(run_output)(const rnnf_run *k, const V(phase_shape) c, V(output_fn) output, int act, int64_t unit, const vec *mid, const real *h, real *out,
+                          real *y) {
+    vec s[1] = {vload(h + unit)}, new[2], saved[8];
+    output(act, mid, s, new, saved);
+    vstore(out + unit, new[0]);
+    if (c.writes) vstore((real *)k->memory + unit, new[1]);
+    if (y) vstore_n(y + unit, new[0], k->units - unit);
+}
+
+/* One step of np unit panels. The equations of few panels stand in a row, where the activations are known to the compiler. */
+INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, const int known, const int np,
+                          int64_t panel, const real *x, const real *h, real *out, real *y) {
+    const int nv = c.nv > 1 ? c.nv : 4, n = np * c.nv;
     const int64_t first = panel * c.nv * LANES;
-    vec xs[12], hs[12], mid[4][2], saved[8];
-    if (k->kernel) V(run_product)(x, k->inputs, (const real *)k->kernel + first * k->inputs, k->bias ? (const real *)k->bias + first : 0, np, c.nv, xs);
-    else {
+    vec xs[RUN_CHAINS], hs[RUN_CHAINS], mid[RUN_CHAINS][2];
+    const V(chains_fn) chains = known ? 0 : V(chains)[nv - 3][n - 1];
+    const real *bias = k->bias ? (const real *)k->bias + first : 0, *recurrent_bias = k->recurrent_bias ? (const real *)k->recurrent_bias + first : 0;
+    const real *kernel = (const real *)k->kernel + first * k->inputs, *recurrent = (const real *)k->recurrent + first * k->units;
+    if (!k->kernel) {
         UNROLL
-        for (int j = 0; j < np * c.nv; j++) xs[j] = vload(x + first + j * LANES);
-    }
-    V(run_product)(h, k->units, (const real *)k->recurrent + first * k->units, k->recurrent_bias ? (const real *)k->recurrent_bias + first : 0, np, c.nv, hs);
-    UNROLL
-    for (int u = 0; u < np; u++) {
-        const int64_t unit = (panel + u) * LANES;
-        vec s[2] = {vload(h + unit), c.reads ? vload((const real *)k->memory + unit) : vset(0)};
-        gates(act, gate, xs + u * c.nv, hs + u * c.nv, s, mid[u], saved);
-    }
-    UNROLL
-    for (int u = 0; u < np; u++) {
-        const int64_t unit = (panel + u) * LANES;
-        vec s[1] = {vload(h + unit)}, new[2];
-        output(act, mid[u], s, new, saved);
-        vstore(out + unit, new[0]);
-        if (c.writes) vstore((real *)k->memory + unit, new[1]);
-        if (y) vstore_n(y + unit, new[0], k->units - unit);
+        for (int j = 0; j < n; j++) xs[j] = vload(x + first + j * LANES);
+    } else if (known) V(run_product)(x, k->inputs, kernel, bias, n, nv, xs);
+    else chains(x, k->inputs, kernel, bias, xs);
+    if (known) V(run_product)(h, k->units, recurrent, recurrent_bias, n, nv, hs);
+    else chains(h, k->units, recurrent, recurrent_bias, hs);
+    if (known && np <= 4) {
+        UNROLL
+        for (int u = 0; u < np; u++) V(run_gates)(k, c, gates, act, gate, (panel + u) * LANES, xs + u * c.nv, hs + u * c.nv, h, mid[u]);
+        UNROLL
+        for (int u = 0; u < np; u++) V(run_output)(k, c, output, act, (panel + u) * LANES, mid[u], h, out, y);
+    } else {
+        for (int u = 0; u < np; u++) V(run_gates)(k, c, gates, act, gate, (panel + u) * LANES, xs + u * c.nv, hs + u * c.nv, h, mid[u]);
+        for (int u = 0; u < np; u++) V(run_output)(k, c, output, act, (panel + u) * LANES, mid[u], h, out, y);
     }
 }
 
 /* Unit panels [p0, p1) of all steps. */
-INLINE void V(run)(const rnnf_run *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int64_t p0, int64_t p1) {
+INLINE void V(run)(const rnnf_run *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, const int known, int64_t p0,
+                   int64_t p1) {
     const rnnf_run own_copy = *given, *k = &own_copy;
+    const int wide = c.nv > 1 ? 1 : 4, most = RUN_CHAINS / (c.nv * wide);
+    const int64_t panels = (p1 - p0 + wide - 1) / wide, groups = (panels + most - 1) / most;
     const real *x = k->x;
     real *h = k->h[0], *out = k->h[1], *y = k->y;
     for (int64_t t = 0; t < k->steps; t++) {
         const int backwards = (k->turn + t) & 1;
-        for (int64_t left = p1 - p0; left > 0;) {
-            const int np = V(next_share)(left, c.nv > 3 ? 3 : 4);
-            const int64_t panel = backwards ? p0 + left - np : p1 - left;
-            if (c.nv < 4 && np == 4) V(run_panels)(k, c, gates, output, act, gate, 4, panel, x, h, out, y);
-            else if (np == 3) V(run_panels)(k, c, gates, output, act, gate, 3, panel, x, h, out, y);
-            else if (np == 2) V(run_panels)(k, c, gates, output, act, gate, 2, panel, x, h, out, y);
-            else V(run_panels)(k, c, gates, output, act, gate, 1, panel, x, h, out, y);
-            left -= np;
+        for (int64_t i = 0; i < groups; i++) {
+            const int64_t g = backwards ? groups - 1 - i : i, panel = p0 + g * panels / groups * wide, end = p0 + (g + 1) * panels / groups * wide;
+            switch ((end < p1 ? end : p1) - panel) {
+#define GROUP(np) \
+    case np: \
+        if (np * c.nv <= RUN_CHAINS) V(run_panels)(k, c, gates, output, act, gate, known, np, panel, x, h, out, y); \
+        break;
+                GROUP(1) GROUP(2) GROUP(3) GROUP(4) GROUP(5) GROUP(6) GROUP(7) GROUP(8) GROUP(9) GROUP(10) GROUP(11) GROUP(12)
+#undef GROUP
+            }
         }
         real *const last = h;
         h = out, out = last;
@@ -68,11 +107,12 @@ INLINE void V(run)(const rnnf_run *given, const V(phase_shape) c, V(gates_fn) ga
     }
 }
 
-#define RUN(cell, ...) \
+#define RUN(cell, gate0, ...) \
     static void V(cell##_run)(const rnnf_run *k, int64_t p0, int64_t p1) { \
         const V(phase_shape) c = {__VA_ARGS__}; \
-        if (k->act == ACT_tanh && k->recurrent_act == ACT_sigmoid) V(run)(k, c, V(cell##_gates), V(cell##_output), ACT_tanh, ACT_sigmoid, p0, p1); \
-        else V(run)(k, c, V(cell##_gates), V(cell##_output), k->act, k->recurrent_act, p0, p1); \
+        if (k->act == ACT_tanh && k->recurrent_act == gate0) V(run)(k, c, V(cell##_gates), V(cell##_output), ACT_tanh, gate0, 1, p0, p1); \
+        else V(run)(k, c, V(cell##_gates), V(cell##_output), k->act, k->recurrent_act, 0, p0, p1); \
     }
-RUN(lstm, .nv = 4, .reads = 1, .writes = 1)
-RUN(gru, .nv = 3)
+RUN(simple_rnn, ACT_linear, .nv = 1)
+RUN(lstm, ACT_sigmoid, .nv = 4, .reads = 1, .writes = 1)
+RUN(gru, ACT_sigmoid, .nv = 3)

@@ -7,7 +7,7 @@ from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, l
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
-from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows
+from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows, Predictor
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import PairOp, Program, WaveOp, get_num_threads, set_num_threads
 from rnnfast._engine.python import PythonOp
@@ -31,6 +31,7 @@ __all__ = [
     "PairOp",
     "PoolPlan",
     "PoolRows",
+    "Predictor",
     "PrefixBeam",
     "Program",
     "PythonOp",

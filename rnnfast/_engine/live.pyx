@@ -116,14 +116,67 @@ cdef class Channel:
         self.program.finish()
         return out
 
-    def call(self, x):
+    cdef object call(self, object x):
         """As pass_through, to a new array; None too while another thread is in the program."""
-        if not self.program.lock.acquire(False):
+        if not self.program.lock.take():
             return None
         try:
             return self.pass_through(x, None)
         finally:
-            self.program.lock.release()
+            self.program.lock.give()
+
+
+cdef enum:
+    CHANNELS_KEPT = 16
+
+
+cdef class Predictor:
+    """Base of models: what a subclass's `careful_predict` need not look at.
+
+    Attributes
+    ----------
+    version : Version or None
+        Of the weights that the channels read.
+    """
+
+    cdef public Version version
+    cdef list channels  # of the shapes that came last, the latest first
+
+    def forget(self, Version version=None):
+        """Let go of all channels; those to come read weights of this version."""
+        self.version, self.channels = version, []
+
+    def remember(self, Channel channel):
+        """Take this channel from now on, for arrays that fit it."""
+        self.channels = [channel, *[one for one in self.channels if one is not channel]][:CHANNELS_KEPT]
+
+    def predict_on_batch(self, x, *, lengths=None, mask=None, resets=None):
+        """Return the outputs for one batch, in one call of the engine.
+
+        Parameters
+        ----------
+        x : array_like, or a list or dict of them
+            The inputs, [B, T, I] or as the model's Input says; of several inputs a list in their order or a dict by their names.
+        lengths : array_like of int, shape (B,), optional
+            Valid steps of each row.
+        mask : array_like of bool, shape (B, T), optional
+            Which steps are valid.
+        resets : array_like of bool, shape (B, T), optional
+            Before which steps states start from zero.
+
+        Returns
+        -------
+        ndarray, or a list or dict of them
+        """
+        cdef Channel channel
+        if lengths is None and mask is None and resets is None and self.version is not None and self.version.now == self.version.packed:
+            for channel in self.channels:
+                if fits(&channel.takes, x, READ):
+                    y = channel.call(x)
+                    if y is not None:
+                        return y
+                    break
+        return self.careful_predict(x, lengths, mask, resets)
 
 
 cdef class LiveStream:

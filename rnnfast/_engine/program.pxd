@@ -1,5 +1,12 @@
+from cpython.pythread cimport PyThread_type_lock
+
 from rnnfast._engine.buffers cimport op_work
 from rnnfast._engine.kernels cimport rnnf_team
+
+cdef class Lock:
+    cdef PyThread_type_lock handle
+    cdef bint take(self)
+    cdef void give(self)
 
 cdef class Program:
     cdef op_work *works
@@ -9,7 +16,7 @@ cdef class Program:
     cdef readonly object arena
     cdef readonly int team_size
     cdef int made
-    cdef readonly object lock
+    cdef readonly Lock lock
     cdef double *ends  # where the moments at which the ops end are written, if somebody asks
     cdef int alone, spell  # calls to run on one thread, because cores are missing, and how many they were from the start
     cdef list guarded  # ops that call Python

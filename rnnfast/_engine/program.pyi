@@ -1,4 +1,3 @@
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,10 @@ class PairOp(Op):
 
 class WaveOp(Op):
     def __init__(self, layers: list[Op], rows: Rows, stages: list[int], chunk: int) -> None: ...
+
+class Lock:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *failure: object) -> None: ...
 
 class Program:
     ops: list[Op]

@@ -1,11 +1,11 @@
 """Programs: a list of ops over one arena, run by a team of threads in one parallel region."""
 import os
-from threading import Lock
 
 import numpy as np
 
 from rnnfast._engine.python import PythonOp, raise_failure
 
+from cpython.pythread cimport NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
@@ -215,6 +215,34 @@ cdef class WaveOp(Op):
             free(w.args)
             free(w.done)
             free(w)
+
+
+cdef class Lock:
+    """A lock for `with`, which C takes without a call of Python."""
+
+    def __cinit__(self):
+        self.handle = PyThread_allocate_lock()
+        if self.handle == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        if self.handle != NULL:
+            PyThread_free_lock(self.handle)
+
+    cdef bint take(self):
+        """Take it if nobody holds it."""
+        return PyThread_acquire_lock(self.handle, NOWAIT_LOCK) == 1
+
+    cdef void give(self):
+        PyThread_release_lock(self.handle)
+
+    def __enter__(self):
+        if not self.take():
+            with nogil:
+                PyThread_acquire_lock(self.handle, WAIT_LOCK)
+
+    def __exit__(self, *failure):
+        self.give()
 
 
 cdef class Program:

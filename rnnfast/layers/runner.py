@@ -218,7 +218,7 @@ class Runner:
             plain = not (training or initial or self.inlets[0].tokens or any(steps is not None for steps in [*valid, *resets]))
             if plain and len(xs) == len(bound.outputs) == 1:
                 target, tensor = bound.outputs[0]
-                bound.direct = _engine.Channel(bound.program, bound.sources[0].buffer, target, (xs[0].shape, tensor.shape), self.dtype)
+                bound.direct = _engine.Channel(bound.program, bound.sources[0].buffer, target, (xs[0].shape, tensor.shape), self.dtype, bound.builder.plan.brief)
                 self.connect(bound, xs, [np.empty(1, self.dtype)])
         return bound
 

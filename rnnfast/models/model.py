@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnfast import _engine
 from rnnfast.errors import suggest
 from rnnfast.layers import Layer
 from rnnfast.layers import graph as graphs
@@ -23,7 +24,7 @@ from rnnfast.models.truncated import train_windows
 from rnnfast.plan import Plan, Variable
 
 
-class Runnable(Saved, Trainer):
+class Runnable(Saved, _engine.Predictor, Trainer):
     """What all models do: run a graph of layers. A subclass says which graph.
 
     Attributes
@@ -37,7 +38,7 @@ class Runnable(Saved, Trainer):
         self.stop_training = False
         self._runner: Runner | None = None
         self._steps: Steps | None = None
-        self._direct: dict[Any, Any] = {}
+        self.forget()
 
     def graph(self) -> Graph:
         """The layers and how they are connected."""
@@ -62,11 +63,16 @@ class Runnable(Saved, Trainer):
                 return layer
         raise ValueError(f"{self._label}: no layer is called {name!r}. {suggest(str(name), [layer.name for layer in self.layers])}")
 
+    def _changed(self) -> None:
+        """The graph is another one."""
+        self._runner = None
+        self.forget()
+
     def runner(self, alone: bool = False) -> Runner:
         """What runs the layers; `alone` with a parameter vector of this model's own, as training needs it."""
         if self._runner is None or not self._runner.current(alone):
             self._runner = Runner(self.graph(), self._label, alone)
-            self._direct = {}
+            self.forget(self._runner.params.age)
         return self._runner
 
     # -- steps -----------------------------------------------------------------------------------------------------------------
@@ -106,21 +112,16 @@ class Runnable(Saved, Trainer):
         masks = [None] if self._steps is None else self._steps.output_masks
         return masks if len(masks) > 1 else masks[0]
 
-    def predict_on_batch(self, x: Any, *, lengths: Any = None, mask: Any = None, resets: Any = None) -> Any:
-        """Return the outputs for one batch, in one call of the engine."""
-        plain = lengths is None and mask is None and resets is None
-        if plain and self._runner is not None:
-            channel = self._direct.get(getattr(x, "shape", None))
-            if channel is not None and not self._runner.params.stale:
-                y = channel.call(x)
-                if y is not None:
-                    return y
+    def careful_predict(self, x: Any, lengths: Any, mask: Any, resets: Any) -> Any:
+        """As predict_on_batch, for whatever a caller gives."""
         self._build_for(x)
         runner = self.runner()
         result = runner.predict(x, mask=mask, lengths=lengths, resets=resets)
         shown = self._shown(result)
-        if plain and shown is result and isinstance(x, np.ndarray):
-            self._direct[x.shape] = runner.direct_channel(x)
+        if lengths is None and mask is None and resets is None and shown is result and isinstance(x, np.ndarray):
+            channel = runner.direct_channel(x)
+            if channel is not None:
+                self.remember(channel)
         return shown
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, lengths: Any = None) -> Any:

@@ -63,14 +63,15 @@ class Sequential(Runnable):
         if isinstance(layer, InputLayer) and self._chain:
             raise ValueError(f"Sequential '{self.name}': Input must be the first layer, got it at place {len(self._chain)}.")
         self._chain.append(layer)
-        self.built, self._runner = False, None
+        self.built = False
+        self._changed()
         if isinstance(self._chain[0], InputLayer) and len(self._chain) > 1:
             self.build(self._chain[0].batch_shape)
 
     def pop(self) -> Layer:
         """Remove and return the last layer."""
         layer = self._chain.pop()
-        self._runner = None
+        self._changed()
         return layer
 
     def build(self, input_shape: Any) -> None:

@@ -13,8 +13,6 @@ from rnnfast.models._live import LiveModel
 if TYPE_CHECKING:
     from rnnfast.models.model import Runnable
 
-BRIEF_FLOPS = 100_000  # about 2 us of one core: below, letting go of the interpreter's lock costs other threads more than waiting for it
-
 
 class Stream(_engine.LiveStream):
     """A live sequence of a model, made by `model.stream()`. It keeps the states between calls.
@@ -92,8 +90,7 @@ class Stream(_engine.LiveStream):
         vocabulary = min((layer.input_dim for layer in inlet.embeddings), default=0)
         gives = (*(() if single or not tensor.timed else (tensor.rows.time,)), *tensor.features)
         shapes = (width if single else (time, *width)), gives
-        brief = sum(bound.builder.plan.flops) < BRIEF_FLOPS
-        return _engine.Channel(bound.program, bound.sources[0].buffer, target, shapes, live.dtype, brief, vocabulary)
+        return _engine.Channel(bound.program, bound.sources[0].buffer, target, shapes, live.dtype, bound.builder.plan.brief, vocabulary)
 
     def careful_step(self, x: Any, out: Any = None) -> Any:
         """As step, for whatever a caller gives."""

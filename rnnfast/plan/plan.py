@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rnnfast import _engine
 from rnnfast.plan.entry import Entry
 from rnnfast.plan.memory import memory_of
-from rnnfast.plan.schedule import GAIN, plain_seconds, region_seconds
+from rnnfast.plan.schedule import BRIEF_FLOPS, GAIN, plain_seconds, region_seconds
 from rnnfast.plan.wave import with_waves
 
 if TYPE_CHECKING:
@@ -98,6 +98,11 @@ class Plan:
     def memory(self) -> dict[str, int]:
         """Bytes by kind: weights, panels, tape, states kept (before each step, for the backward pass), working (states and gate inputs at hand, shared by all threads), gradients, outputs."""
         return memory_of(self)
+
+    @property
+    def brief(self) -> bool:
+        """Whether a run is so short that it keeps the interpreter's lock."""
+        return sum(self.flops) < BRIEF_FLOPS
 
     def __str__(self) -> str:
         head = f"plan {self.dtype} {_engine.isa()} threads={self.threads} arena {self.arena_bytes / 2**20:.2f} MiB"

@@ -18,6 +18,7 @@ STEP = 50e-9  # seconds of a step beside its product
 HANDOVER = 200e-9  # seconds of beginning a chunk of a layer in a wavefront
 CHAIN = 1.2e-9  # seconds of one multiplication after another
 EQUATIONS = 60  # operations that the functions of a gate of a unit take about as long as
+BRIEF_FLOPS = 100_000  # about 2 us of one core: below, letting go of the interpreter's lock costs other threads more than waiting for it
 
 
 @dataclass(frozen=True)
