@@ -21,7 +21,7 @@ INLINE void V(run_product)(const real *a, int64_t depth, const real *w, const re
     for (int j = 0; j < n; j++) sums[j] = acc[j];
 }
 
-/* The same as functions of their own, for the instance whose activations are looked up: chains[nv - 3][n - 1]. */
+/* The same as functions of their own, for where a call costs little or the activations are looked up: chains[nv - 3][n - 1]. */
 typedef void (*V(chains_fn))(const real *, int64_t, const real *, const real *, vec *);
 /* clang-format off */
 #define CHAINS(n, nv) \
@@ -58,13 +58,13 @@ INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn)
     const int nv = c.nv > 1 ? c.nv : 4, n = np * c.nv;
     const int64_t first = panel * c.nv * LANES;
     vec xs[RUN_CHAINS], hs[RUN_CHAINS], mid[RUN_CHAINS][2];
-    const V(chains_fn) chains = known ? 0 : V(chains)[nv - 3][n - 1];
+    const V(chains_fn) chains = V(chains)[nv - 3][n - 1];
     const real *bias = k->bias ? (const real *)k->bias + first : 0, *recurrent_bias = k->recurrent_bias ? (const real *)k->recurrent_bias + first : 0;
     const real *kernel = (const real *)k->kernel + first * k->inputs, *recurrent = (const real *)k->recurrent + first * k->units;
     if (!k->kernel) {
         UNROLL
         for (int j = 0; j < n; j++) xs[j] = vload(x + first + j * LANES);
-    } else if (known) V(run_product)(x, k->inputs, kernel, bias, n, nv, xs);
+    } else if (known && c.nv > 1) V(run_product)(x, k->inputs, kernel, bias, n, nv, xs);
     else chains(x, k->inputs, kernel, bias, xs);
     if (known) V(run_product)(h, k->units, recurrent, recurrent_bias, n, nv, hs);
     else chains(h, k->units, recurrent, recurrent_bias, hs);
@@ -74,8 +74,8 @@ INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn)
         UNROLL
         for (int u = 0; u < np; u++) V(run_output)(k, c, output, act, (panel + u) * LANES, mid[u], h, out, y);
     } else {
-        for (int u = 0; u < np; u++) V(run_gates)(k, c, gates, act, gate, (panel + u) * LANES, xs + u * c.nv, hs + u * c.nv, h, mid[u]);
-        for (int u = 0; u < np; u++) V(run_output)(k, c, output, act, (panel + u) * LANES, mid[u], h, out, y);
+        _Pragma("GCC unroll 1") for (int u = 0; u < np; u++) V(run_gates)(k, c, gates, act, gate, (panel + u) * LANES, xs + u * c.nv, hs + u * c.nv, h, mid[u]);
+        _Pragma("GCC unroll 1") for (int u = 0; u < np; u++) V(run_output)(k, c, output, act, (panel + u) * LANES, mid[u], h, out, y);
     }
 }
 

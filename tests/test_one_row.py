@@ -1,0 +1,89 @@
+"""One row: the bits of a row of a batch for every number of units, and calls that go straight to the engine give what careful ones give."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import rnnfast
+from rnnfast import Input, Sequential, layers
+
+CELLS = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+UNITS = [1, 8, 9, 17, 25, 40, 41, 57, 72, 88, 96, 100, 200]  # groups of every number of panels, on vectors of 4, 8 and 16
+
+
+def made(cell, units, inputs, dtype="float32", **options):
+    model = Sequential([Input((None, inputs), dtype=dtype), CELLS[cell](units, return_sequences=True, dtype=dtype, **options)])
+    rng = np.random.default_rng(units)
+    model.set_weights([rng.uniform(-1, 1, w.shape) / np.sqrt(units) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"activation": "relu"}], ids=["default", "relu"])
+@pytest.mark.parametrize("inputs", [1, 9])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_row_alone_has_the_bits_of_a_row_of_a_batch(cell, inputs, dtype, options, rng):
+    for units in UNITS:
+        model, x = made(cell, units, inputs, dtype, **options), rng.standard_normal((3, 5, inputs)).astype(dtype)
+        whole, stream = model.predict_on_batch(x), model.stream()
+        assert np.array_equal(model.predict_on_batch(x[:1]), whole[:1]), units
+        assert np.array_equal([stream.step(row) for row in x[0]], whole[0]), units
+
+
+def test_arrays_of_any_kind_and_shape_give_the_same():
+    model, rng = made("lstm", 8, 3), np.random.default_rng(0)
+    arrays = [rng.standard_normal((1 + i % 3, 1 + i // 3, 3)).astype(np.float32) for i in range(24)]  # more shapes than are kept
+    first = [model.predict_on_batch(x) for x in arrays]
+    for x, y in zip(arrays, first, strict=True):
+        assert np.array_equal(model.predict_on_batch(x), y)
+        for other in (x.astype(">f4"), np.asfortranarray(x), x.astype(np.float64), x.tolist(), np.repeat(x, 2, axis=2)[:, :, ::2]):
+            assert np.array_equal(model.predict_on_batch(other), y)
+    last = model.predict_on_batch(arrays[-1])
+    model.predict_on_batch(-arrays[-1])
+    assert np.array_equal(last, first[-1]), "a result is the caller's own"
+
+
+def test_wrong_arrays_are_refused_after_right_ones():
+    model, x = made("gru", 8, 3), np.ones((1, 2, 3), np.float32)
+    model.predict_on_batch(x)
+    for wrong in (x[0], x[:, :, :2], x.astype(complex), None):
+        with pytest.raises((TypeError, ValueError)):
+            model.predict_on_batch(wrong)
+    with pytest.raises(TypeError):
+        model.predict_on_batch(x, None)
+
+
+def test_changed_weights_layers_and_threads_are_seen():
+    model, x = made("rnn", 8, 3), np.ones((1, 2, 3), np.float32)
+    before = [model.predict_on_batch(x) for _ in range(2)][1]
+    model.set_weights([-w for w in model.get_weights()])
+    after = model.predict_on_batch(x)
+    assert not np.array_equal(after, before)
+    model.add(layers.Dense(1))
+    assert model.predict_on_batch(x).shape == (1, 2, 1)
+    model.pop()
+    threads = rnnfast.get_num_threads()
+    try:
+        rnnfast.set_num_threads(threads + 1)
+        assert np.array_equal(model.predict_on_batch(x), after)
+    finally:
+        rnnfast.set_num_threads(threads)
+
+
+def test_threads_that_share_a_model_wait_for_each_other():
+    model, x = made("lstm", 64, 64), np.random.default_rng(1).standard_normal((4, 60, 64)).astype(np.float32)
+    arrays = [np.roll(x, i, axis=1) for i in range(4)]
+    wanted, wrong = [model.predict_on_batch(one) for one in arrays], []
+
+    def call(i):
+        wrong.extend(i for _ in range(50) if not np.array_equal(model.predict_on_batch(arrays[i]), wanted[i]))
+
+    workers = [threading.Thread(target=call, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
