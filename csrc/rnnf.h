@@ -27,8 +27,9 @@ typedef struct {
 } rnnf_matmul;
 
 /* C[k, column(p, v)] = (C if accumulate) + sum over rows of A[row, k] B[row, p, v, :], column(p, v) = p c_panel + order[v] c_vector, lanes beyond `lanes_end`
- * (counted from the panel's or vector's start as the stride says) are not written. scratch holds 128 (K + 8) values. */
-typedef struct {
+ * (counted from the panel's or vector's start as the stride says) are not written. scratch holds 128 (K + 8) values. Where A is NULL
+ * it counts as ones and K as 1. `next`: another sum over the same rows and panels, with scratch of its own. */
+typedef struct rnnf_outer {
     const void *a;
     int64_t a_row, k;
     const void *b;
@@ -38,6 +39,7 @@ typedef struct {
     int order[4];
     int accumulate, gated;
     void *scratch;
+    const struct rnnf_outer *next;
 } rnnf_outer;
 
 /* One step of a cell for rows of a batch: gates = x_gates + (a . R + c), then the cell's forward. Unit panels [p0, p1) of V units. Where kernel is given,

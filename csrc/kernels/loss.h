@@ -118,18 +118,23 @@ static double V(row_cosine_similarity)(const rnnf_loss *k, const real *p, const 
     return value;
 }
 
-/* A sum a lane, so that the loop of a constant kind is vectorised. */
-INLINE double V(row_elements)(const rnnf_loss *k, int kind, const real *p, const real *t, real *dp, double weight) {
+/* n elements, a sum for each. */
+INLINE void V(elements)(const rnnf_loss *k, int kind, const real *p, const real *t, real *dp, double factor, double *sums, const int64_t n) {
+    for (int64_t l = 0; l < n; l++) {
+        const V(loss_term) e = V(loss_element)(k, kind, p[l], t[l]);
+        sums[l] += e.value;
+        if (dp) dp[l] = (real)(factor * e.gradient);
+    }
+}
+
+/* A sum a lane and a constant number of them, so that the loop of a constant kind is vectorised. */
+INLINE double V(row_elements)(const rnnf_loss *k, int kind, const real *restrict p, const real *restrict t, real *restrict dp, double weight) {
     double sums[LANES] = {0}, value = 0;
     const double scale = 1.0 / (double)k->cols, factor = weight * scale;
-    for (int64_t i = 0; i < k->cols; i += LANES) {
-        const int64_t n = k->cols - i < LANES ? k->cols - i : LANES;
-        for (int64_t l = 0; l < n; l++) {
-            const V(loss_term) e = V(loss_element)(k, kind, p[i + l], t[i + l]);
-            sums[l] += e.value;
-            if (dp) dp[i + l] = (real)(factor * e.gradient);
-        }
-    }
+    int64_t i = 0;
+    for (; i + LANES <= k->cols && dp; i += LANES) V(elements)(k, kind, p + i, t + i, dp + i, factor, sums, LANES);
+    for (; i + LANES <= k->cols; i += LANES) V(elements)(k, kind, p + i, t + i, 0, factor, sums, LANES);
+    V(elements)(k, kind, p + i, t + i, dp ? dp + i : 0, factor, sums, k->cols - i);
     for (int64_t l = 0; l < LANES; l++) value += sums[l];
     return value * scale;
 }

@@ -31,6 +31,7 @@ cdef extern from "rnnf.h" nogil:
         int order[4]
         int accumulate, gated
         void *scratch
+        const rnnf_outer *next
 
     ctypedef struct rnnf_step:
         const void *a

@@ -78,7 +78,7 @@ ctypedef struct layer:
     operand *dvectors
     operand *carry          # [states, batch, padded]
     operand *dh             # [count, padded] dL/d state after each step, for who wants to look at it
-    operand *scratch        # [threads, 128 (max(inputs, units) + 8)]
+    operand *scratch        # [threads, scratch_size], see `sums`
     int64_t scratch_size
     int order[2][4]         # x gates, recurrent gates -> Keras' gate
     int recurrent_bias_rows  # 1 when the bias is (2, G H)
@@ -581,53 +581,73 @@ cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil
         end_carry(a, own)
 
 
-cdef void outer_of(const layer *a, int member, const operand *inputs, int64_t k, int slot, int gate, int gates, int product, char *target, int64_t p0, int64_t p1) noexcept nogil:
-    """target[k, columns] = inputs^T . gradients of `gates` gates of a product from its `gate`-th on, for unit panels [p0, p1)."""
-    cdef rnnf_outer g
-    cdef int i
-    memset(&g, 0, sizeof(g))
-    g.b, g.b_row, g.b_panel, g.nv = tape_at(a, 0, 0, slot + gate), a.cell.slots * a.k.lanes, a.tape_panel, gates
-    g.c, g.c_row, g.c_panel, g.c_vector, g.cols, g.gated = target, a.cell.gates * a.units, a.k.lanes, a.units, a.units, 1
-    for i in range(gates):
-        g.order[i] = i if product == 2 else a.order[product][slot + i if product == 0 else gate + i]
-    if inputs == NULL:
-        a.k.column_sum(&g, a.rows.count, p0, p1)
-    else:
-        g.a, g.a_row, g.k, g.scratch = inputs.data, inputs.stride, k, a.scratch.data + member * a.scratch_size * a.k.itemsize
-        a.k.outer(&g, a.rows.count, p0, p1)
+# Sums over all rows that one thread adds up in one pass over the tape, and their share of scratch.
+ctypedef struct sums:
+    rnnf_outer one[4 + STATES_MOST]
+    int count
+    char *scratch
 
 
-cdef void recurrent_gradient(const layer *a, int member, int phase, int64_t p0, int64_t p1) noexcept nogil:
-    """dR of a phase: of all its gates at once, or one by one where each gate or state has an operand of its own."""
-    cdef int i, slot = a.cell.phase[phase].slot, gates = a.cell.phase[phase].product_gates, count = max(a.wide, gates)
-    cdef operand one
-    if phase > 0 or (a.masks == NULL and a.wide == 1):
-        outer_of(a, member, a.h_tape if phase == 0 else a.reset_tape, a.units, slot, 0, gates, 1 if phase == 0 else 0, a.drecurrent.data, p0, p1)
+cdef void add_sum(const layer *a, sums *all, const operand *inputs, int64_t k0, int64_t k1, int slot, int gates, int product, char *target) noexcept nogil:
+    """Add target[k, columns] = inputs[:, k]^T . gradients of `gates` gates of a product from `slot` on, for k in [k0, k1); without inputs sums of the gradients."""
+    cdef rnnf_outer *g = &all.one[all.count]
+    cdef int i, first = slot - a.cell.phase[0].slot if product == 1 else slot
+    cdef int64_t size = a.k.itemsize
+    if k0 >= k1:
         return
-    for i in range(count):
-        one = a.masked_tape[0] if a.masks != NULL else a.h_tape[0]
-        one.data += i * a.padded * a.k.itemsize
-        if a.wide > 1:
-            outer_of(a, member, &one, a.units, slot, 0, 1, 1, a.drecurrent.data + i * a.units * a.units * a.k.itemsize, p0, p1)
-        else:
-            outer_of(a, member, &one, a.units, slot, i, 1, 1, a.drecurrent.data, p0, p1)
+    memset(g, 0, sizeof(rnnf_outer))
+    g.b, g.b_row, g.b_panel, g.nv = tape_at(a, 0, 0, slot), a.cell.slots * a.k.lanes, a.tape_panel, gates
+    g.c_row, g.c_panel, g.c_vector, g.cols, g.gated = a.cell.gates * a.units, a.k.lanes, a.units, a.units, 1
+    g.c = target + k0 * g.c_row * size
+    for i in range(gates):
+        g.order[i] = i if product == 2 else a.order[product][first + i]
+    if inputs != NULL:
+        g.a, g.a_row, g.k, g.scratch = inputs.data + k0 * size, inputs.stride, k1 - k0, all.scratch
+        all.scratch += 128 * (k1 - k0 + 8) * size
+    if all.count:
+        all.one[all.count - 1].next = g
+    all.count += 1
+
+
+cdef void add_recurrent(const layer *a, sums *all, int64_t k0, int64_t k1) noexcept nogil:
+    """dR: of all gates of a phase at once, or one by one where each gate or state has an operand of its own."""
+    cdef int i, phase, slot, gates
+    cdef operand one
+    for phase in range(a.cell.phases):
+        slot, gates = a.cell.phase[phase].slot, a.cell.phase[phase].product_gates
+        if gates > 0 and (phase > 0 or (a.masks == NULL and a.wide == 1)):
+            add_sum(a, all, a.h_tape if phase == 0 else a.reset_tape, k0, k1, slot, gates, 1 if phase == 0 else 0, a.drecurrent.data)
+        elif gates > 0:
+            for i in range(max(a.wide, gates)):
+                one = a.masked_tape[0] if a.masks != NULL else a.h_tape[0]
+                one.data += i * a.padded * a.k.itemsize
+                add_sum(a, all, &one, k0, k1, slot if a.wide > 1 else slot + i, 1, 1,
+                        a.drecurrent.data + (i * a.units * a.units * a.k.itemsize if a.wide > 1 else 0))
 
 
 cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept nogil:
-    cdef int64_t p0, p1
-    cdef int phase, gates
-    share(a.panels, team, member, 1, &p0, &p1)
-    outer_of(a, member, a.x, a.inputs, 0, 0, a.cell.gates, 0, a.dkernel.data, p0, p1)
-    for phase in range(a.cell.phases):
-        gates = a.cell.phase[phase].product_gates
-        if gates > 0:
-            recurrent_gradient(a, member, phase, p0, p1)
-    if a.dbias != NULL:
-        outer_of(a, member, NULL, 0, 0, 0, a.cell.gates, 0, a.dbias.data, p0, p1)
-        if a.recurrent_bias_rows:
-            outer_of(a, member, NULL, 0, a.cell.phase[0].slot, 0, gates, 1, a.dbias.data + a.cell.gates * a.units * a.k.itemsize, p0, p1)
-    if a.dvectors != NULL:
-        outer_of(a, member, NULL, 0, a.cell.vector_slot, 0, a.cell.vectors, 2, a.dvectors.data, p0, p1)
+    """Threads share unit panels, or, where these are too few for four at a time to each, the rows of the gradients."""
+    cdef sums all
+    cdef int64_t p0 = 0, p1 = a.panels, x0 = 0, x1 = a.inputs, h0 = 0, h1 = a.units
+    cdef bint by_inputs = a.cell.gates == 1 and a.panels < 4 * team.size
+    if by_inputs:
+        share(a.inputs, team, member, 12, &x0, &x1)
+        share(a.units, team, member, 12, &h0, &h1)
+    else:
+        share(a.panels, team, member, 4 if a.cell.gates == 1 else 1, &p0, &p1)
+    all.count, all.scratch = 0, a.scratch.data + member * a.scratch_size * a.k.itemsize
+    add_sum(a, &all, a.x, x0, x1, 0, a.cell.gates, 0, a.dkernel.data)
+    if a.drecurrent != NULL:
+        add_recurrent(a, &all, h0, h1)
+    if not by_inputs or member == 0:
+        if a.dbias != NULL:
+            add_sum(a, &all, NULL, 0, 1, 0, a.cell.gates, 0, a.dbias.data)
+            if a.recurrent_bias_rows:
+                add_sum(a, &all, NULL, 0, 1, a.cell.phase[0].slot, a.cell.phase[0].product_gates, 1, a.dbias.data + a.cell.gates * a.units * a.k.itemsize)
+        if a.dvectors != NULL:
+            add_sum(a, &all, NULL, 0, 1, a.cell.vector_slot, a.cell.vectors, 2, a.dvectors.data)
+    if all.count > 0 and p0 < p1:
+        a.k.outer(&all.one[0], a.rows.count, p0, p1)
 
 
 cdef void input_gradient(const layer *a, rnnf_team *team, int member) noexcept nogil:

@@ -624,6 +624,7 @@ cdef class PackOp(Op):
         if all_jobs == NULL:
             raise MemoryError()
         self.args, self.work, self.record = all_jobs, pack_all, (params, jobs)
+        jobs = sorted(jobs, key=lambda job: -job[3][0] * job[3][1] * job[3][2] * (2 if job[5] else 1))  # so that threads have about as much
         for i, (offset, target, w_row, shape, order, transposed) in enumerate(jobs):
             job = &all_jobs[i]
             job.k, job.source, job.target, job.w_row = kernels_of(dtype), &params.view, &target.view, w_row

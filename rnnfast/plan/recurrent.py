@@ -122,7 +122,7 @@ class _Layer(Part):
         sizes = {
             "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "within": int(self.within), "tape_panel": self.tape_panel, "reverse": int(d.backwards),
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.choice.split,
-            "zero_pads": int(d.zero_output), "scratch_size": 128 * (max(self.inputs, d.units) + 8),
+            "zero_pads": int(d.zero_output), "scratch_size": self._scratch_size(),
             "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
             "vector_count": self.vector_count, "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
         }  # fmt: skip
@@ -153,11 +153,16 @@ class _Layer(Part):
         if self.dropped:
             buffers["product"] = b.buffer("product", self.batch * self.padded, self.padded)
         buffers["carry"] = b.buffer("carry", self.state_count * self.batch * self.padded, self.padded)
-        size = 128 * (max(self.inputs, d.units) + 8)
+        size = self._scratch_size()
         buffers["scratch"] = b.buffer("scratch", size * b.plan.threads, size)
         if self.x.needs_grad:
             buffers["kernel_t"] = b.params.panels(d.kernel, (self.inputs, d.units, self.gates), self.order[0], transposed=True)
             buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
+
+    def _scratch_size(self) -> int:
+        """Of one thread: 128 rows of all that enters a product, each with 8 values more."""
+        operands = self.mask_count + 1 if self.dropped else max(self.d.wide, len(self.phases))
+        return 128 * (self.inputs + 8 + operands * (self.d.units + 8))
 
     def outputs(self, buffer: Buffer | None, name: str, prefix: str = "") -> dict[str, Buffer | None]:
         """Where the states and what is shown beside them stand in a buffer of outputs (or of their gradients)."""
