@@ -1,12 +1,13 @@
 """The command line."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 import rnnfast
-from rnnfast import cli
+from rnnfast import _engine, cli
 
 
 def test_info_names_what_is_in_use(capsys):
@@ -31,11 +32,15 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"rnnfast {rnnfast.__version__}\n"
 
 
-def test_an_unsupported_isa_is_one_clear_error():
-    command = [sys.executable, "-c", "import os; os.environ['RNNFAST_ISA'] = 'avx9'; import rnnfast"]
-    result = subprocess.run(command, capture_output=True, text=True)
+@pytest.mark.parametrize("wanted", ["", "generic", " AVX2 ", "avx512", "emulated_avx512", "neon", "avx9"])
+def test_an_instruction_set_is_forced_or_refused(wanted):
+    """Whatever this CPU and build have: the one that was asked for, or one clear error that names those that there are."""
+    command = [sys.executable, "-c", "import rnnfast._engine as e; print(e.isa(), *e.available_isas())"]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"RNNFAST_ISA": wanted})
+    name, available = wanted.strip().lower(), _engine.available_isas()
+    if not name or name in available:
+        assert result.stdout.split() == [name or available[0], *available]
+        return
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
-    assert "RNNFAST_ISA" in last
-    assert "avx9" in last
-    assert "generic" in last  # what there is
+    assert f"RNNFAST_ISA={name!r} is not supported by this CPU or build (has: {', '.join(available)}). Unset it to use {available[0]!r}." in last
