@@ -92,16 +92,16 @@ def test_the_command_line_compares_files(tmp_path, capsys):
     assert "none.json" in capsys.readouterr().err
 
 
-def counted(value=100.0, compiler="GCC: (x) 12.2.0"):
+def counted(value=10000.0, compiler="GCC: (x) 12.2.0"):
     return {"set": "instructions", "isa": "avx2", "compiler": compiler, "rows": [{"case": "a: pack", "instructions": 50.0}, {"case": "a: step", "instructions": value}]}
 
 
 def test_counts_are_compared_to_one_percent():
-    assert not compare(counted(), counted(100.9))[1]
-    lines, slower = compare(counted(), counted(101.5))
+    assert not compare(counted(), counted(10090.0))[1]
+    lines, slower = compare(counted(), counted(10150.0))
     assert slower
     assert lines[-1] == "2 cases compared, 1 slower: a: step"
-    lines, slower = compare(counted(), counted(150, compiler="clang version 18.1"))
+    lines, slower = compare(counted(), counted(15000.0, compiler="clang version 18.1"))
     assert not slower
     assert "compiler: GCC: (x) 12.2.0 before, clang version 18.1 now" in lines
     assert any(line.startswith("not judged") for line in lines)

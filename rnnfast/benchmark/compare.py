@@ -4,7 +4,7 @@ A virtual machine is a quarter slower or faster from minute to minute, so times 
 what all cases have in common after that, the median of new over old, is divided out too. What is left is judged by its noise: the spread of the rounds of both runs, kept in the reports, and the
 spread of the ratios over all cases, as four standard deviations (81 cases at three would raise a false alarm in every tenth comparison), each estimated by a median absolute deviation, and at least 5 %. A change that all cases share is judged by itself: the median may not pass 1.25.
 
-Counted instructions have no noise to speak of: more than 1 % is a regression, if compiler and instruction set are the same.
+Counted instructions have no noise to speak of: more than 1 % and 50 of them are a regression, if compiler and instruction set are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rnnfast.benchmark.measure import deviation
 LEAST, SIGMAS, SHARED = 0.05, 4.0, 1.25
 MANY, UNKNOWN, MOST = 8, 0.10, 0.15
 """Cases from which on their ratios say what the noise between runs is; what it is taken for below; and the most that it is believed to be, lest changes pass for noise."""
-COUNTED = 1.01
+COUNTED, FEW = 1.01, 50
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], bool]:
@@ -73,7 +73,8 @@ def counts(before: dict[str, Any], after: dict[str, Any], common: list[str], old
     for name in common:
         values = before[name]["instructions"], after[name]["instructions"]
         ratio = values[1] / max(values[0], 1)
-        word = ("more" if ratio > COUNTED else "less" if ratio < 1 / COUNTED else "") if alike else ""
+        clear = alike and abs(values[1] - values[0]) > FEW
+        word = "more" if clear and ratio > COUNTED else "less" if clear and ratio < 1 / COUNTED else ""
         slower += [name] if word == "more" else []
         lines.append(f"{name:<64}{values[0]:>11.0f}{values[1]:>11.0f}{ratio:>8.3f}  {word}".rstrip())
     return lines + ([] if alike else ["not judged: another compiler or instruction set counts other instructions"]), slower
