@@ -18,6 +18,10 @@ ISA_FLAGS = {
     "x86_64": {"generic": [], "avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]},
     "aarch64": {"generic": [], "neon": []},
 }
+for flags in ISA_FLAGS.values():
+    flags["portable_tiles"] = []
+if sys.platform == "linux":
+    ISA_FLAGS["x86_64"]["amx"] = ISA_FLAGS["x86_64"]["avx512"]  # tiles are said to the assembler
 EMULATE = os.environ.get("RNNFAST_EMULATE") == "1"  # for tests: the kernels for 64-byte vectors on AVX2
 if EMULATE:
     ISA_FLAGS["x86_64"]["emulated_avx512"] = ["-mavx2", "-mfma", "-Wno-psabi", "-Og"]  # -O3 takes ten times as long
@@ -30,7 +34,7 @@ class BuildEngine(build_ext):
 
     def build_extension(self, ext):
         if ext.name == "rnnfast._engine.cpu":
-            for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": []}).items():
+            for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": [], "portable_tiles": []}).items():
                 source = f"csrc/isa/{isa}.c"
                 made = self.compiler.object_filenames([source], output_dir=self.build_temp)
                 if self.force or newer_group([source, *HEADERS], made[0]):

@@ -15,6 +15,38 @@ enum {
     ACT_FIRST_KEEPING_INPUT = ACT_silu
 };
 
+/* What a product's panels hold. SPLITn: each weight as the sum of n bfloat16 parts, in tiles (split.h); float32 only. */
+enum rnnf_weights { WEIGHTS_SAME, WEIGHTS_BFLOAT16, WEIGHTS_INT8, WEIGHTS_SPLIT1, WEIGHTS_SPLIT2, WEIGHTS_SPLIT3 };
+
+/* Rows of A, given as in rnnf_matmul, become `count` parts; `to` has room for SPLIT_ROWS rows, their depth a multiple of 32. */
+typedef struct {
+    void *to;
+    const float *a;
+    int64_t a_row, blocks, block, block_stride, rows;
+    int count;
+} rnnf_split_rows;
+
+/* c[rows, columns] = init + A . P, P the panel `index` of those of `full` columns (the last one may have fewer), A in parts. c has room for SPLIT_ROWS rows. */
+typedef struct {
+    const void *parts, *panels;
+    int64_t index, full, depth;
+    const float *init; /* one a column, readable up to a multiple of 16; NULL for zeros */
+    float *c;
+    int64_t c_row, rows, columns;
+    int count;
+} rnnf_split_product;
+
+#define SPLIT_ROWS 32 /* at once, at most */
+
+typedef struct {
+    const char *name;
+    int (*request)(void);                /* before all others, once a process: whether the system gives tiles */
+    void (*enter)(void), (*leave)(void); /* a thread's first and last call around products */
+    void (*pack)(void *panels, const float *w, int64_t w_row, const int64_t *shape, const int *order, int lanes, int count);
+    void (*rows)(const rnnf_split_rows *);
+    void (*product)(const rnnf_split_product *);
+} rnnf_tiles;
+
 /* C[rows, cols] = (C if accumulate) + bias + A . P, then an activation. A row of A is `blocks` runs of `block` values, `block_stride` apart: a plain matrix has
  * one block. P holds panels [ceil(cols / nv V)][K][nv][V], the last one with as many vectors as it needs; bias is [cols padded to V]. */
 typedef struct {
@@ -24,6 +56,9 @@ typedef struct {
     void *c;
     int64_t c_row, cols, nv;
     int accumulate, act;
+    int weights;             /* enum rnnf_weights, of the panels */
+    const rnnf_tiles *tiles; /* of SPLITn, with room for the parts of SPLIT_ROWS rows */
+    void *parts;
 } rnnf_matmul;
 
 /* C[k, column(p, v)] = (C if accumulate) + sum over rows of A[row, k] B[row, p, v, :], column(p, v) = p c_panel + order[v] c_vector, lanes beyond `lanes_end`
@@ -67,6 +102,9 @@ typedef struct {
     int64_t tape_panel;
     int act, recurrent_act;
     int backwards; /* walk over the panels from the last to the first */
+    int weights;   /* and the two that follow: as of rnnf_matmul */
+    const rnnf_tiles *tiles;
+    void *parts;
 } rnnf_step;
 
 /* Steps of one row of a cell without dropout or zoneout. */
@@ -256,6 +294,7 @@ typedef struct {
     const rnnf_kernels *f32, *f64;
 } rnnf_tables;
 extern const rnnf_tables rnnf_available[];
-int rnnf_cpu_supports(const char *isa);
+extern const rnnf_tiles *const rnnf_tiles_available[]; /* best first, NULL at the end */
+int rnnf_cpu_supports(const char *isa);                /* or the tiles of that name */
 
 #endif

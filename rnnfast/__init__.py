@@ -24,7 +24,7 @@ from rnnfast import (
     schedules,
     utils,
 )
-from rnnfast._engine import get_num_threads, set_num_threads
+from rnnfast._engine import get_float32_matmul_precision, get_num_threads, set_float32_matmul_precision, set_num_threads
 from rnnfast.errors import FormatError, NotBuiltError, ShapeError, UnsupportedISAError
 from rnnfast.layers import Input, register_cell
 from rnnfast.models.model import Model
@@ -64,6 +64,7 @@ __all__ = [
     "from_keras",
     "from_onnx",
     "from_torch",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "initializers",
     "interop",
@@ -75,6 +76,7 @@ __all__ = [
     "register_cell",
     "regularizers",
     "schedules",
+    "set_float32_matmul_precision",
     "set_num_threads",
     "show_config",
     "utils",

@@ -45,6 +45,7 @@ def config() -> dict[str, str]:
         "caches": _caches(),
         "isa": f"{_engine.isa()} (available: {', '.join(_engine.available_isas())})",
         "threads": str(_engine.get_num_threads()),
+        "precision": f"{_engine.get_float32_matmul_precision()} (bfloat16 tiles: {_engine.tiles() or 'none, all words give the bits of highest'})",
     }
 
 

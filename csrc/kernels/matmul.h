@@ -31,10 +31,46 @@ static void V(matmul_panels)(const rnnf_matmul *g, const int np, const int nv, i
     }
 }
 
+/* Whether the panels are of bfloat16 parts, and of how many. float64 has none. */
+#define parts_of(k) (REAL64 || (k)->weights < WEIGHTS_SPLIT1 ? 0 : (k)->weights - WEIGHTS_SPLIT1 + 1)
+
+#if !REAL64
+/* The same by tiles of bfloat16. */
+static void V(matmul_split)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {
+    const int64_t full = g->nv * LANES;
+    for (int64_t r = r0, n; r < r1; r += n) {
+        n = r1 - r < SPLIT_ROWS ? r1 - r : SPLIT_ROWS;
+        g->tiles->rows(&(rnnf_split_rows){g->parts, (const float *)g->a + r * g->a_row, g->a_row, g->blocks, g->block, g->block_stride, n, parts_of(g)});
+        for (int64_t p = p0; p < p1; p++) {
+            const int64_t column = p * full, vectors = (g->cols - column + LANES - 1) / LANES, nv = vectors < g->nv ? vectors : g->nv;
+            vec product[SPLIT_ROWS * 4];
+            g->tiles->product(&(rnnf_split_product){.parts = g->parts,
+                                                    .panels = g->panels,
+                                                    .index = p,
+                                                    .full = full,
+                                                    .depth = g->blocks * g->block,
+                                                    .init = g->bias ? (const float *)g->bias + column : 0,
+                                                    .c = (float *)product,
+                                                    .c_row = nv * LANES,
+                                                    .rows = n,
+                                                    .columns = nv * LANES,
+                                                    .count = parts_of(g)});
+            for (int64_t m = 0; m < n; m++) V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + column, product + m * nv, (int)nv, g->cols - column);
+        }
+    }
+}
+#endif
+
 #define RUN_VALUES (1 << 20) /* of A: a part of the L3 cache */
 
 /* Rows in runs, panels inside a run: each part of a panel is read from memory once a run, A once a panel from the caches. */
 static void V(matmul)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {
+#if !REAL64
+    if (parts_of(g)) {
+        V(matmul_split)(g, r0, r1, p0, p1);
+        return;
+    }
+#endif
     for (int64_t r = r0; r < r1;) {
         const int64_t end = r + V(next_share)(r1 - r, RUN_VALUES / (g->blocks * g->block + 1) + ROWS_RUN);
         for (int64_t p = p0; p < p1;) {

@@ -10,6 +10,8 @@ typedef struct {
     int nv, xg, x0, nx, slots, s0, ns, late, reads, writes, vectors, many;
 } V(phase_shape);
 
+#define RUN_MOST (REAL64 || ROWS_RUN > SPLIT_ROWS ? ROWS_RUN : SPLIT_ROWS)
+
 typedef void (*V(gates_fn))(int, int, const vec *, const vec *, const vec *, vec *, vec *);
 typedef void (*V(output_fn))(int, const vec *, const vec *, vec *, vec *);
 typedef void (*V(backward_fn))(int, int, vec, const vec *, vec, vec *, vec *);
@@ -88,9 +90,29 @@ static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int64_t mr, int
     }
 }
 
-/* All rows of np panels of `wide` unit panels each. */
+/* The operands of rows [r0, r1) as parts, for all panels. */
+static void V(step_split)(const rnnf_step *k, int64_t blocks, int64_t r0, int64_t r1) {
+    k->tiles->rows(&(rnnf_split_rows){k->parts, (const float *)k->a + r0 * k->a_row, k->a_row, blocks, k->units, k->state_next, r1 - r0, parts_of(k)});
+}
+
+/* Their products with a panel of nv vectors, the panel `index` of those of `full`. */
+static void V(split_panel)(const rnnf_step *k, V(tile_args) t, int64_t index, int full, int nv, int64_t rows, vec *product) {
+    k->tiles->product(&(rnnf_split_product){.parts = k->parts,
+                                            .panels = k->panels,
+                                            .index = index,
+                                            .full = full * LANES,
+                                            .depth = t.blocks * t.block,
+                                            .init = (const float *)t.init,
+                                            .c = (float *)product,
+                                            .c_row = nv * LANES,
+                                            .rows = rows,
+                                            .columns = nv * LANES,
+                                            .count = parts_of(k)});
+}
+
+/* Rows [r0, r1) of np panels of `wide` unit panels each. */
 INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int np, int wide,
-                           int64_t rows, int64_t panel) {
+                           int64_t r0, int64_t r1, int64_t panel) {
     const rnnf_step own_copy = *given, *k = &own_copy; /* which no store can alter: its fields stay in registers */
     const int units = np * wide, nv = wide * c.nv;
     const int64_t blocks = c.many ? k->states : 1, depth = blocks * k->units, first = panel * c.nv;
@@ -115,9 +137,9 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
           .w_panel = k->inputs * nv * LANES,
           .w_k = nv * LANES,
           .init = k->x_bias ? (const real *)k->x_bias + first * LANES : 0};
-    for (int64_t r = 0; r < rows;) {
-        const int64_t n = V(next_share)(rows - r, ROWS_RUN);
-        vec product[ROWS_RUN * 4], x_product[ROWS_RUN * 4], mid[ROWS_RUN * 4][2];
+    for (int64_t r = r0; r < r1;) {
+        const int64_t n = parts_of(k) ? r1 - r : V(next_share)(r1 - r, ROWS_RUN);
+        vec product[RUN_MOST * 4], x_product[ROWS_RUN * 4], mid[RUN_MOST * 4][2];
         const real *x = (const real *)k->x_gates + r * k->x_row + (within ? 0 : panel * c.xg * LANES);
         t.a = (const real *)k->a + r * k->a_row;
         if (within) {
@@ -125,6 +147,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
             V(any_product)(&tx, np, nv, n, x_product);
         }
         if (c.nv == 0) product[0] = vset(0);
+        else if (parts_of(k)) V(split_panel)(k, t, panel / (c.nv > 1 ? 1 : 4), c.nv > 1 ? c.nv : 4, nv, n, product);
         else if (k->a_gate) V(gated_product)(given, t, n, nv, product);
         else V(any_product)(&t, np, nv, n, product);
         for (int u = 0; u < units; u++) /* rows within, for there are more of them */
@@ -140,9 +163,13 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
 
 INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int64_t rows, int64_t p0,
                     int64_t p1) {
-    V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, rows == 1 && !k->a_gate ? ROW_PANELS : 1, k->backwards);
-    int64_t p;
-    for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units, rows, p);
+    const int64_t run = parts_of(k) ? SPLIT_ROWS : rows;
+    for (int64_t r = 0, p; r < rows; r += run) {
+        const int64_t end = r + run < rows ? r + run : rows;
+        V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, rows == 1 && !k->a_gate && !parts_of(k) ? ROW_PANELS : 1, k->backwards);
+        if (parts_of(k)) V(step_split)(k, c.many ? k->states : 1, r, end);
+        for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units, r, end, p);
+    }
 }
 
 /* The cell's backward for one row, one unit panel and state i of those that enter the product; the gates' gradients are added to those of the states before. */

@@ -3,13 +3,13 @@
 from rnnfast._engine.attention import AttentionOp
 from rnnfast._engine.buffers import Buffer, Rows, Version
 from rnnfast._engine.convolution import WindowOp, WindowRows
-from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes
+from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, lanes, parts_values, split_panel_values, tiles
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
 from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows, Predictor
 from rnnfast._engine.normalization import BatchNormOp
-from rnnfast._engine.program import PairOp, Program, WaveOp, get_num_threads, set_num_threads
+from rnnfast._engine.program import PairOp, Program, WaveOp, get_float32_matmul_precision, get_num_threads, set_float32_matmul_precision, set_num_threads
 from rnnfast._engine.python import PythonOp
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
 from rnnfast._engine.rowwise import PackOp, RowOp
@@ -49,9 +49,14 @@ __all__ = [
     "ctc_scratch_size",
     "edit_distance",
     "elementwise",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "isa",
     "lanes",
+    "parts_values",
     "row_cell_facts",
+    "set_float32_matmul_precision",
     "set_num_threads",
+    "split_panel_values",
+    "tiles",
 ]

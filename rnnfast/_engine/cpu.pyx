@@ -4,9 +4,11 @@ import os
 import numpy as np
 
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 from rnnfast._engine.kernels cimport (
-    ACT_COUNT, rnnf_available, rnnf_cpu_supports, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_kernels,
+    ACT_COUNT, ACT_linear, SPLIT_ROWS, WEIGHTS_SPLIT1, rnnf_available, rnnf_cpu_supports, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_kernels, rnnf_matmul,
+    rnnf_tiles, rnnf_tiles_available,
 )
 
 from rnnfast.errors import UnsupportedISAError
@@ -53,6 +55,36 @@ def _choose(wanted):
 
 
 _choose(os.environ.get("RNNFAST_ISA", "").strip().lower())
+
+
+cdef const rnnf_tiles *multiplier = NULL  # what multiplies float32 as parts of bfloat16
+cdef int asked = 0
+
+
+def tiles():
+    """Name of the bfloat16 tiles in use, "" where there are none. The system is asked for them at the first call, and may refuse."""
+    global multiplier, asked
+    if not asked and isa() == "avx512" and rnnf_cpu_supports(b"amx"):
+        _use_tiles("amx")
+    asked = 1
+    return "" if multiplier == NULL else multiplier.name.decode()
+
+
+def _use_tiles(str name):
+    """Use these tiles, or none with "". Tests of all that stands around tiles use those in plain C, "portable"; plans that were made keep their own."""
+    global multiplier, asked
+    cdef int i = 0
+    multiplier, asked = NULL, 1
+    while name and rnnf_tiles_available[i] != NULL:
+        if rnnf_tiles_available[i].name.decode() == name and rnnf_tiles_available[i].request():
+            multiplier = rnnf_tiles_available[i]
+        i += 1
+
+
+cdef const rnnf_tiles *tiles_of() except NULL:
+    if multiplier == NULL:
+        raise RuntimeError("This CPU has no bfloat16 tiles.")
+    return multiplier
 
 
 cdef const rnnf_kernels *kernels_of(str dtype) except NULL:
@@ -120,3 +152,55 @@ def multiply_adds(long rounds):
     with nogil:
         k.multiply_adds(rounds, &operations)
     return operations
+
+
+def parts_values(long depth, int count):
+    """Room for the parts of as many rows as are multiplied at once, in float32."""
+    return SPLIT_ROWS * ((depth + 31) // 32) * 32 * count // 2
+
+
+def split_panel_values(shape, int lanes, int count):
+    """Room for panels of parts, in float32. shape = (K, units, vectors)."""
+    cdef long depth = shape[0], units = shape[1], vectors = shape[2], wide = 4 if vectors == 1 else vectors
+    cdef long panels = ((units + lanes - 1) // lanes * vectors + wide - 1) // wide
+    return panels * ((wide * lanes + 15) // 16) * ((depth + 31) // 32) * count * 256
+
+
+def split_matmul(a, w, bias, int count):
+    """a . w + bias as sums of products of bfloat16 parts, by the tiles in use; for tests.
+
+    Parameters
+    ----------
+    a : float32 array [rows, K]
+    w : float32 array [K, N]
+    bias : float32 array [N]
+    count : int
+        1, 2 or 3 parts, hence 1, 3 or 6 products.
+
+    Returns
+    -------
+    float32 array [rows, N]
+    """
+    cdef const rnnf_tiles *tiles = tiles_of()
+    cdef const rnnf_kernels *k = kernels_of("float32")
+    cdef const float[:, ::1] left = a, right = w
+    cdef int64_t rows = left.shape[0], wide = 4 * k.lanes
+    cdef int64_t *shape = [right.shape[0], right.shape[1], 1]
+    cdef int *order = [0]
+    cdef float[::1] panels = np.zeros(split_panel_values((shape[0], shape[1], 1), k.lanes, count), np.float32)
+    cdef float[::1] parts = np.zeros(parts_values(shape[0], count), np.float32)
+    cdef float[::1] start = np.pad(bias, (0, wide + 16))
+    cdef float[:, ::1] result = np.empty((rows, shape[1]), np.float32)
+    cdef unsigned int mode
+    cdef rnnf_matmul g
+    memset(&g, 0, sizeof(g))
+    g.a, g.a_row, g.blocks, g.block = &left[0, 0], shape[0], 1, shape[0]
+    g.panels, g.bias, g.c, g.c_row, g.cols, g.nv, g.act = &panels[0], &start[0], &result[0, 0], shape[1], shape[1], 4, ACT_linear
+    g.weights, g.tiles, g.parts = WEIGHTS_SPLIT1 + count - 1, tiles, &parts[0]
+    mode = rnnf_float_mode_enter()
+    tiles.enter()
+    tiles.pack(&panels[0], &right[0, 0], shape[1], shape, order, k.lanes, count)
+    k.matmul(&g, 0, rows, 0, (shape[1] + wide - 1) // wide)
+    tiles.leave()
+    rnnf_float_mode_leave(mode)
+    return np.asarray(result)

@@ -11,6 +11,24 @@ cdef extern from "rnnf.h" nogil:
         ACT_FIRST_KEEPING_INPUT
         CELL_COUNT
         ROW_softmax
+        WEIGHTS_SAME
+        WEIGHTS_SPLIT1
+        SPLIT_ROWS
+
+    ctypedef struct rnnf_split_rows:
+        pass
+
+    ctypedef struct rnnf_split_product:
+        pass
+
+    ctypedef struct rnnf_tiles:
+        const char *name
+        int (*request)() noexcept nogil
+        void (*enter)() noexcept nogil
+        void (*leave)() noexcept nogil
+        void (*pack)(void *panels, const float *w, int64_t w_row, const int64_t *shape, const int *order, int lanes, int count) noexcept nogil
+        void (*rows)(const rnnf_split_rows *) noexcept nogil
+        void (*product)(const rnnf_split_product *) noexcept nogil
 
     ctypedef struct rnnf_matmul:
         const void *a
@@ -19,7 +37,9 @@ cdef extern from "rnnf.h" nogil:
         const void *bias
         void *c
         int64_t c_row, cols, nv
-        int accumulate, act
+        int accumulate, act, weights
+        const rnnf_tiles *tiles
+        void *parts
 
     ctypedef struct rnnf_outer:
         const void *a
@@ -55,7 +75,9 @@ cdef extern from "rnnf.h" nogil:
         int64_t y_row, units
         void *tape
         int64_t tape_panel
-        int act, recurrent_act, backwards
+        int act, recurrent_act, backwards, weights
+        const rnnf_tiles *tiles
+        void *parts
 
     ctypedef struct rnnf_run:
         const void *x
@@ -196,6 +218,7 @@ cdef extern from "rnnf.h" nogil:
         const rnnf_kernels *f64
 
     const rnnf_tables rnnf_available[]
+    const rnnf_tiles *rnnf_tiles_available[]
     int rnnf_cpu_supports(const char *isa)
 
 

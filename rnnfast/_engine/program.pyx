@@ -4,6 +4,7 @@ import os
 import numpy as np
 
 from rnnfast._engine.python import PythonOp, raise_failure
+from rnnfast.errors import suggest
 
 from cpython.pythread cimport NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock
 from cython.parallel cimport parallel, threadid
@@ -28,7 +29,7 @@ cdef enum:
     SPELL_MOST = 256   # calls
 
 cdef int threads = 1
-cdef int threads_set = 0  # how often; a program made before the last time is not called directly
+cdef int settings = 0  # how often one was set; a program made before the last time is not called directly
 cdef int forked = 0
 
 
@@ -81,11 +82,11 @@ def set_num_threads(n):
     1
     >>> rnnfast.set_num_threads(before)
     """
-    global threads, threads_set
+    global threads, settings
     if isinstance(n, bool) or int(n) != n or n < 1:
         raise ValueError(f"set_num_threads: n must be an integer of at least 1, got {n!r}.")
     threads = int(n)
-    threads_set += 1
+    settings += 1
 
 
 def get_num_threads():
@@ -94,6 +95,44 @@ def get_num_threads():
 
 
 set_num_threads(_default_threads())
+
+PRECISIONS = ("highest", "high", "medium")
+precision = "highest"
+
+
+def set_float32_matmul_precision(value):
+    """Set how exact the products of float32 matrices are in every model of this process, with PyTorch's words and meaning.
+
+    It has an effect on CPUs with AMX alone, for batches of 16 rows and more and large layers; anywhere else the three give the same bits.
+
+    Parameters
+    ----------
+    value : {"highest", "high", "medium"}
+        Each number is a float32 ("highest", the default), the sum of two bfloat16 ("high") or one bfloat16 ("medium"). Sums are float32.
+
+    Raises
+    ------
+    ValueError
+        For any other value.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> rnnfast.set_float32_matmul_precision("high")
+    >>> rnnfast.get_float32_matmul_precision()
+    'high'
+    >>> rnnfast.set_float32_matmul_precision("highest")
+    """
+    global precision, settings
+    if value not in PRECISIONS:
+        raise ValueError(f"set_float32_matmul_precision: value must be 'highest', 'high' or 'medium', got {value!r}. {suggest(value, PRECISIONS)}")
+    precision = value
+    settings += 1
+
+
+def get_float32_matmul_precision():
+    """Return what :func:`set_float32_matmul_precision` was last given, "highest" if nothing."""
+    return precision
 
 
 ctypedef struct pair:
@@ -262,7 +301,7 @@ cdef class Program:
         cdef Op op
         cdef Buffer buffer
         cdef int i
-        self.ops, self.team_size, self.count, self.lock, self.made = ops, team_size, len(ops), Lock(), threads_set
+        self.ops, self.team_size, self.count, self.lock, self.made = ops, team_size, len(ops), Lock(), settings
         self.guarded = [one for op in ops for one in (op.record if isinstance(op, PairOp) else (op,)) if isinstance(one, PythonOp)]
         self.arena = np.zeros(arena_bytes + 128, np.uint8)
         address = (self.arena.ctypes.data + 63) // 64 * 64
@@ -323,11 +362,11 @@ cdef class Program:
             raise_failure(self.guarded)
 
     cdef bint is_current(self):
-        return self.made == threads_set
+        return self.made == settings
 
     @property
     def current(self):
-        """Whether the number of threads was not set since it was made."""
+        """Whether neither the number of threads nor the precision was set since it was made."""
         return self.is_current()
 
     def run_timed(self):

@@ -11,9 +11,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share, share_rows
-from rnnfast._engine.cpu cimport kernels_of
+from rnnfast._engine.cpu cimport kernels_of, tiles_of
 from rnnfast._engine.kernels cimport (
-    ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_step, rnnf_step_back, rnnf_team,
+    ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_tiles, rnnf_step, rnnf_step_back, rnnf_team,
 )
 
 cdef enum:
@@ -84,10 +84,14 @@ ctypedef struct layer:
     int recurrent_bias_rows  # 1 when the bias is (2, G H)
     int runs                # a row alone may leave its steps to the cell's `run`
     int turn                # how that walks over the panels next, so that it meets first what it left in cache
+    int kernel_weights, recurrent_weights  # what the panels of W and R hold
+    const rnnf_tiles *tiles  # what multiplies parts, where one of them holds parts
+    operand *parts          # [threads, parts of SPLIT_ROWS rows of x or h]
 
 # The part of a layer that one thread computes.
 ctypedef struct part:
     int64_t r0, r1, p0, p1
+    char *parts
 
 
 cdef inline char *at(const layer *a, const operand *o, int64_t row) noexcept nogil:
@@ -137,6 +141,7 @@ cdef part part_of(const layer *a, rnnf_team *team, int member, int64_t grain) no
     """What this thread computes."""
     cdef part own
     own.r0, own.r1, own.p0, own.p1 = 0, a.rows.batch, 0, a.panels
+    own.parts = at(a, a.parts, member) if a.parts != NULL else NULL
     if a.split == SPLIT_UNITS:
         share(a.panels, team, member, grain, &own.p0, &own.p1)
     elif a.split == SPLIT_NONE or team.size == 1:
@@ -163,6 +168,7 @@ cdef void project(const layer *a, part own, int64_t t0, int64_t t1) noexcept nog
     g.blocks, g.block, g.panels, g.act = 1, a.inputs, a.kernel.data, ACT_linear
     g.bias = a.bias.data if a.bias != NULL else NULL
     g.cols, g.nv = gates_row, wide if wide > 1 else a.cell.gates
+    g.weights, g.tiles, g.parts = a.kernel_weights, a.tiles, own.parts
     if own.r0 == 0 and own.r1 == batch and step == batch * a.x.stride:
         g.a, g.a_row, g.c, g.c_row = at_step(a, a.x, t0, 0), a.x.stride, a.x_gates.data, gates_row
         a.k.matmul(&g, 0, a.rows.offset[t1] - a.rows.offset[t0], first, last)
@@ -276,6 +282,7 @@ cdef void prepare_steps(const layer *a, part own, rnnf_step *phases) noexcept no
             s.a, s.a_row = a.masked.data + own.r0 * a.mask_count * a.padded * size, a.mask_count * a.padded
             s.a_gate = a.padded if a.cell.phase[0].product_gates > 1 else 0
         s.y_row = a.padded if phase < last else a.y.stride if a.y != NULL else a.shown.stride if a.shown != NULL else 0
+        s.weights, s.tiles, s.parts = a.recurrent_weights, a.tiles, own.parts
         s.keep_row = keep_row(a)
 
 
@@ -407,13 +414,22 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
 
 
 cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
-    forward_steps(<layer *>args, team, member, 0, (<layer *>args).rows.time)
+    tiled_steps(<layer *>args, team, member, 0, (<layer *>args).rows.time)
 
 
 cdef void steps_alone(void *args, int64_t begin, int64_t end) noexcept nogil:
     cdef rnnf_team alone[1]
     alone[0].size = 1
-    forward_steps(<layer *>args, alone, 0, begin, end)
+    tiled_steps(<layer *>args, alone, 0, begin, end)
+
+
+cdef void tiled_steps(layer *a, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
+    """forward_steps, within which the thread has tiles if its products need them."""
+    if a.tiles != NULL:
+        a.tiles.enter()
+    forward_steps(a, team, member, begin, end)
+    if a.tiles != NULL:
+        a.tiles.leave()
 
 
 cdef void begin_carry(const layer *a, part own) noexcept nogil:
@@ -692,7 +708,8 @@ cdef class RecurrentLayer(Op):
     buffers : dict of str to Buffer
         By the names of the fields of `layer`; what is missing is not computed.
     sizes : dict of str to int
-        inputs, units, chunk, within, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows, states, wide, shown_timed, vector_count.
+        inputs, units, chunk, within, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows, states, wide, shown_timed, vector_count,
+        kernel_weights, recurrent_weights.
     order : pair of sequences of int
         Gate of the engine -> Keras' gate, of the kernel and of the recurrent kernel's first phase.
     backward : bool
@@ -726,8 +743,10 @@ cdef class RecurrentLayer(Op):
                 a.order[i][j] = order[i][j]
         a.zero_pads, a.mask_count = sizes["zero_pads"], sizes.get("mask_count", 0)
         a.states, a.wide, a.shown_timed, a.vector_count = sizes["states"], sizes["wide"], sizes["shown_timed"], sizes["vector_count"]
+        a.kernel_weights, a.recurrent_weights = sizes["kernel_weights"], sizes["recurrent_weights"]
         self._take(a, buffers)
-        a.runs = (a.cell.run != NULL and not a.reverse and a.tape == NULL and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
+        a.tiles = tiles_of() if a.parts != NULL else NULL
+        a.runs = (a.cell.run != NULL and a.tiles == NULL and not a.reverse and a.tape == NULL and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
 
     cdef _take(self, layer *a, dict buffers):
         cdef int s
@@ -738,7 +757,7 @@ cdef class RecurrentLayer(Op):
         a.dy, a.dlast, a.dx, a.kernel_t = view(buffers, "dy"), view(buffers, "dlast"), view(buffers, "dx"), view(buffers, "kernel_t")
         a.dkernel, a.drecurrent, a.dbias = view(buffers, "dkernel"), view(buffers, "drecurrent"), view(buffers, "dbias")
         a.dh = view(buffers, "dh")
-        a.carry, a.scratch, a.product = view(buffers, "carry"), view(buffers, "scratch"), view(buffers, "product")
+        a.carry, a.scratch, a.product, a.parts = view(buffers, "carry"), view(buffers, "scratch"), view(buffers, "product"), view(buffers, "parts")
         a.vectors, a.dvectors, a.shown, a.dshown = view(buffers, "vectors"), view(buffers, "dvectors"), view(buffers, "shown"), view(buffers, "dshown")
         a.masks, a.masked, a.masked_tape = view(buffers, "masks"), view(buffers, "masked"), view(buffers, "masked_tape")
         for s in range(4):

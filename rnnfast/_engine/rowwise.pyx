@@ -9,9 +9,10 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, length_of, op_work, operand, rows_map, share
-from rnnfast._engine.cpu cimport kernels_of
+from rnnfast._engine.cpu cimport kernels_of, tiles_of
 from rnnfast._engine.kernels cimport (
-    ACT_COUNT, ACT_FIRST_KEEPING_INPUT, ACT_linear, rnnf_barrier, rnnf_kernels, rnnf_loss, rnnf_matmul, rnnf_outer, rnnf_team, rnnf_update,
+    ACT_COUNT, ACT_FIRST_KEEPING_INPUT, ACT_linear, rnnf_barrier, rnnf_kernels, rnnf_loss, rnnf_matmul, rnnf_outer, rnnf_tiles, rnnf_team, rnnf_update,
+    WEIGHTS_SPLIT1,
 )
 
 ctypedef struct task:
@@ -33,9 +34,10 @@ ctypedef struct task:
     operand *result         # float64
     operand *slot[3]
     int64_t n, m            # features of a row; of the other side
-    int kind, act
+    int kind, act, weights
     double rate
     rnnf_loss loss
+    const rnnf_tiles *tiles  # what multiplies parts, where the kernel's panels hold parts
     int64_t *segments       # [segment_count + 1] borders of the parameter vector
     int64_t segment_count
 
@@ -103,7 +105,7 @@ cdef void scatter_back(void *args, rnnf_team *team, int member) noexcept nogil:
 
 
 cdef void dense(void *args, rnnf_team *team, int member) noexcept nogil:
-    """y = act(x . kernel + bias); n inputs, m outputs. With `kept`, x . kernel + bias stays there and y is its activation."""
+    """y = act(x . kernel + bias); n inputs, m outputs. With `kept`, x . kernel + bias stays there and y is its activation. slot0: parts of x, a thread's each."""
     cdef task *a = <task *>args
     cdef rnnf_matmul g
     cdef int64_t begin, end, wide = 4 * a.k.lanes
@@ -116,7 +118,12 @@ cdef void dense(void *args, rnnf_team *team, int member) noexcept nogil:
     g.panels, g.bias = a.kernel.data, a.bias.data if a.bias != NULL else NULL
     g.c, g.c_row, g.cols, g.nv = target.data, target.stride, a.m, 4
     g.act = a.act if a.act < ACT_COUNT and a.kept == NULL else ACT_linear
+    if a.tiles != NULL:
+        g.weights, g.tiles, g.parts = a.weights, a.tiles, row_of(a, a.slot[0], member)
+        a.tiles.enter()
     a.k.matmul(&g, begin, end, 0, (a.m + wide - 1) // wide)
+    if a.tiles != NULL:
+        a.tiles.leave()
     if a.act >= ACT_COUNT:
         a.k.row_activate(a.act, row_of(a, target, begin), row_of(a, a.y, begin), end - begin, a.m)
     elif a.kept != NULL:
@@ -538,7 +545,7 @@ cdef class RowOp(Op):
     buffers : dict of str to Buffer
         By the names of `task`'s fields; slot0, slot1, slot2 are the three slots.
     numbers : dict of str to number
-        n, m, kind, act, rate; of a loss also loss, from_logits and parameter (three floats).
+        n, m, kind, act, weights, rate; of a loss also loss, from_logits and parameter (three floats).
     segments : int64 array or None
     """
 
@@ -561,7 +568,8 @@ cdef class RowOp(Op):
         for i in range(3):
             a.slot[i] = view(buffers, f"slot{i}")
         a.n, a.m, a.kind, a.act = numbers.get("n", 0), numbers.get("m", 0), numbers.get("kind", 0), numbers.get("act", 0)
-        a.rate = numbers.get("rate", 0.0)
+        a.rate, a.weights = numbers.get("rate", 0.0), numbers.get("weights", 0)
+        a.tiles = tiles_of() if a.weights >= WEIGHTS_SPLIT1 else NULL
         a.loss.kind, a.loss.from_logits = numbers.get("loss", 0), numbers.get("from_logits", 0)
         for i, value in enumerate(numbers.get("parameter", ())):
             a.loss.parameter[i] = value
@@ -585,8 +593,9 @@ ctypedef struct pack_job:
     int64_t w_row
     int64_t shape[3]
     int order[4]
-    int transposed
+    int transposed, weights
     int64_t source_offset
+    const rnnf_tiles *tiles
 
 
 cdef void pack_all(void *args, rnnf_team *team, int member) noexcept nogil:
@@ -599,6 +608,8 @@ cdef void pack_all(void *args, rnnf_team *team, int member) noexcept nogil:
             source = job.source.data + job.source_offset * job.k.itemsize
             if job.transposed:
                 job.k.pack_transposed(job.target.data, source, job.w_row, job.shape, job.order)
+            elif job.tiles != NULL:
+                job.tiles.pack(job.target.data, <const float *>source, job.w_row, job.shape, job.order, job.k.lanes, job.weights - WEIGHTS_SPLIT1 + 1)
             else:
                 job.k.pack(job.target.data, source, job.w_row, job.shape, job.order)
         i += 1
@@ -613,7 +624,7 @@ cdef class PackOp(Op):
     dtype : str
     params : Buffer
         The parameter vector.
-    jobs : list of (offset, target Buffer, row stride, (K or outputs, units, vectors), order, transposed)
+    jobs : list of (offset, target Buffer, row stride, (K or outputs, units, vectors), order, transposed, weights)
     """
 
     def __init__(self, str dtype, Buffer params, list jobs):
@@ -625,10 +636,11 @@ cdef class PackOp(Op):
             raise MemoryError()
         self.args, self.work, self.record = all_jobs, pack_all, (params, jobs)
         jobs = sorted(jobs, key=lambda job: -job[3][0] * job[3][1] * job[3][2] * (2 if job[5] else 1))  # so that threads have about as much
-        for i, (offset, target, w_row, shape, order, transposed) in enumerate(jobs):
+        for i, (offset, target, w_row, shape, order, transposed, weights) in enumerate(jobs):
             job = &all_jobs[i]
             job.k, job.source, job.target, job.w_row = kernels_of(dtype), &params.view, &target.view, w_row
-            job.source_offset, job.transposed = offset, transposed
+            job.source_offset, job.transposed, job.weights = offset, transposed, weights
+            job.tiles = tiles_of() if weights >= WEIGHTS_SPLIT1 else NULL
             for j in range(3):
                 job.shape[j] = shape[j]
             for j in range(len(order)):

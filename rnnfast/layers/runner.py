@@ -205,7 +205,7 @@ class Runner:
     @staticmethod
     def sizes(xs: Arrays, valid: Masks, resets: Masks) -> tuple[Any, ...]:
         """What of the arrays a plan depends on."""
-        return (*(x.shape for x in xs), *(steps is not None for steps in [*valid, *resets]), _engine.get_num_threads())
+        return (*(x.shape for x in xs), *(steps is not None for steps in [*valid, *resets]), _engine.get_num_threads(), _engine.get_float32_matmul_precision())
 
     def predict_plan(self, xs: Arrays, valid: Masks, resets: Masks, training: bool, initial: int) -> Bound:
         key = ("predict", training, initial, self.sizes(xs, valid, resets))

@@ -17,6 +17,7 @@ from rnnfast._engine import Buffer, Rows
 from rnnfast.errors import ShapeError
 from rnnfast.plan.params import Params, Variable
 from rnnfast.plan.plan import Plan
+from rnnfast.plan.schedule import choose_weights, parts_of, products_line
 
 if TYPE_CHECKING:
     from rnnfast.plan.live import Live
@@ -80,7 +81,7 @@ class Builder:
         self.params, self.training, self.gradients = params, training, gradients
         self.dtype, self.itemsize = params.dtype, 8 if params.dtype == "float64" else 4
         self.lanes = _engine.lanes(params.dtype)
-        self.plan = Plan(params.dtype, threads, waves=not gradients, params=params)
+        self.plan = Plan(params.dtype, threads, _engine.get_float32_matmul_precision(), waves=not gradients, params=params)
         self.derived: list[tuple[Rows, str, Rows]] = []
         self.seeds: list[tuple[Any, Buffer]] = []
         self.carried: dict[str, list[np.ndarray]] | None = None  # of truncated training: the states that its layers go on from, by name
@@ -228,10 +229,14 @@ class Builder:
         y = self.tensor(kernel.path, x, (*x.features[:-1], outputs))
         keeps_input = self.gradients and FIRST_KEEPING_INPUT <= act < _engine.ACTIVATIONS.index("softmax")
         kept = self.rows_buffer("before activation", x.rows, y.width) if keeps_input else None
-        panels = self.params.panels(kernel, (inputs, outputs, 1), (0,))
+        weights = choose_weights(self.plan.precision, self.dtype, x.rows.batch, inputs, outputs)
+        panels = self.params.panels(kernel, (inputs, outputs, 1), (0,), weights=weights)
         bias_panels = self.params.panels(bias, (1, outputs, 1), (0,)) if bias else None
         views = {"x": self._narrow(x.buffer, inputs), "y": self._narrow(y.buffer, outputs), "kept": kept and self._narrow(kept, outputs)}
-        self.op("dense", rows, {**views, "kernel": panels, "bias": bias_panels}, f"{inputs} -> {outputs} {activation}", n=inputs, m=outputs, act=act)
+        note, room = f"{inputs} -> {outputs} {activation}", _engine.parts_values(inputs, parts_of(weights))
+        parts = self.buffer("parts", room * self.plan.threads, room) if weights else None
+        note += f" W={products_line(weights)}" if weights else ""
+        self.op("dense", rows, {**views, "kernel": panels, "bias": bias_panels, "slot0": parts}, note, n=inputs, m=outputs, act=act, weights=weights)
 
         def back() -> None:
             padded = -(-outputs // self.lanes) * self.lanes

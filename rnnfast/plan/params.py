@@ -10,6 +10,7 @@ import numpy as np
 
 from rnnfast import _engine
 from rnnfast.errors import ShapeError
+from rnnfast.plan.schedule import parts_of
 
 ALIGN = 16  # elements: every variable starts a cache line of float32
 
@@ -169,7 +170,7 @@ class Params:
         buffer.point(self.address(variable, gradient), buffer.stride)
         return buffer
 
-    def panels(self, variable: Variable, shape: tuple[int, int, int], order: tuple[int, ...], transposed: bool = False, row: int = 0) -> _engine.Buffer:
+    def panels(self, variable: Variable, shape: tuple[int, int, int], order: tuple[int, ...], transposed: bool = False, row: int = 0, weights: int = 0) -> _engine.Buffer:
         """Packed panels of a variable, or of its row `row` (a bias).
 
         Parameters
@@ -177,19 +178,23 @@ class Params:
         shape : (K or outputs, units, vectors)
         order : tuple of int
             Gate of the variable that each vector takes.
+        weights : int
+            What the panels hold, see csrc/rnnf.h.
         """
-        key = (variable.path, id(variable), shape, order, transposed, row)
+        key = (variable.path, id(variable), shape, order, transposed, row, weights)
         if key not in self._panels:
             lanes = _engine.lanes(self.dtype)
             depth, units, vectors = shape
             padded = -(-units // lanes) * lanes
             size = -(-depth // lanes) * lanes * vectors * padded if transposed else depth * vectors * padded
+            if parts_of(weights):
+                size = _engine.split_panel_values(shape, lanes, parts_of(weights))
             array = aligned_zeros(size + 4 * lanes, self.dtype)
             buffer = _engine.Buffer(f"{variable.path} panels", size)
             buffer.point(array.ctypes.data, 0)
             self._panels[key] = buffer, array
             width = variable.shape[-1]
-            self._jobs.append((variable.offset + row * width, buffer, width, shape, order, int(transposed)))
+            self._jobs.append((variable.offset + row * width, buffer, width, shape, order, int(transposed), weights))
             self._pack, self.age.packed = None, -1
         return self._panels[key][0]
 

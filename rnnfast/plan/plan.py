@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rnnfast import _engine
 from rnnfast.plan.entry import Entry
 from rnnfast.plan.memory import memory_of
-from rnnfast.plan.schedule import BRIEF_FLOPS, GAIN, plain_seconds, region_seconds
+from rnnfast.plan.schedule import BRIEF_FLOPS, GAIN, plain_seconds, precision_line, region_seconds
 from rnnfast.plan.wave import with_waves
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Plan:
     dtype : str
     threads : int
         At most; a plan that would gain too little from more runs on one.
+    precision : str
+        Of the products of float32, as it was set.
     waves : bool
         Whether chains of recurrent layers may become one op, because no backward pass follows.
     params : Params or None
@@ -38,6 +40,7 @@ class Plan:
 
     dtype: str
     threads: int
+    precision: str
     waves: bool = False
     params: Params | None = None
     entries: list[Entry] = field(default_factory=list)
@@ -108,5 +111,6 @@ class Plan:
         head = f"plan {self.dtype} {_engine.isa()} threads={self.threads} arena {self.arena_bytes / 2**20:.2f} MiB"
         if any(self.estimate):
             head += " (estimated: one thread {:.3g} us, the team {:.3g} us)".format(*(1e6 * seconds for seconds in self.estimate))
+        head += precision_line(self.precision)
         memory = ", ".join(f"{kind} {size / 2**20:.2f}" for kind, size in self.memory.items() if size)
         return "\n".join([head, f"memory in MiB: {memory}", *(f"{i:3d} {line}" for i, line in enumerate(self.lines))])

@@ -13,7 +13,7 @@ from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part, Result
 from rnnfast.plan.live import buffer_of
 from rnnfast.plan.params import Variable
-from rnnfast.plan.schedule import SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split, choose_within
+from rnnfast.plan.schedule import SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split, choose_weights, choose_within, parts_of, products_line
 from rnnfast.plan.zoneout import keep_factors
 
 # Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
@@ -57,11 +57,18 @@ class _Layer(Part):
     def _weights(self) -> None:
         d, params, buffers = self.d, self.b.params, self.buffers
         x_order, h_order = self.order
-        buffers["kernel"] = params.panels(d.kernel, (self.inputs, d.units, self.gates), x_order)
+        precision, dtype = self.b.plan.precision, self.b.dtype
+        self.kernel_weights = choose_weights(precision, dtype, self.batch, self.inputs, d.units)
+        # under recurrent dropout each gate has an operand of its own
+        self.recurrent_weights = 0 if self.dropped else choose_weights(precision, dtype, self.batch, self.depth, d.units)
+        sizes = [_engine.parts_values(n, parts_of(w)) for n, w in ((self.inputs, self.kernel_weights), (self.depth, self.recurrent_weights))]
+        if max(sizes):
+            buffers["parts"] = self.b.buffer("parts", max(sizes) * self.b.plan.threads, max(sizes))
+        buffers["kernel"] = params.panels(d.kernel, (self.inputs, d.units, self.gates), x_order, weights=self.kernel_weights)
         for i, (gates, slot) in enumerate(self.phases):
             order = h_order if i == 0 else x_order[slot : slot + gates]
             if d.recurrent_kernel is not None:
-                buffers[f"recurrent{i}"] = params.panels(d.recurrent_kernel, (self.depth, d.units, gates), order)
+                buffers[f"recurrent{i}"] = params.panels(d.recurrent_kernel, (self.depth, d.units, gates), order, weights=self.recurrent_weights)
         if d.bias is not None:
             buffers["bias"] = params.panels(d.bias, (1, d.units, self.gates), x_order)
             if len(d.bias.shape) == 2:
@@ -78,7 +85,7 @@ class _Layer(Part):
         gate_row = self.padded * self.gates
         self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize)
         joins = len(self.phases) == 1 and self.phases[0][0] == self.gates  # the cell's step has all gates in one product, beside which it can compute their inputs
-        self.within = joins and choose_within(self.batch // b.plan.threads, (self.inputs + self.depth) * gate_row * b.itemsize, self.chunk)
+        self.within = joins and "parts" not in buffers and choose_within(self.batch // b.plan.threads, (self.inputs + self.depth) * gate_row * b.itemsize, self.chunk)
         self.ways = (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
         rows = 1 if self.within else self.batch  # of a pool there may be one row, whose steps are run alone
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * rows * gate_row, gate_row)
@@ -124,7 +131,8 @@ class _Layer(Part):
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.choice.split,
             "zero_pads": int(d.zero_output), "scratch_size": self._scratch_size(),
             "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
-            "vector_count": self.vector_count, "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
+            "vector_count": self.vector_count, "kernel_weights": self.kernel_weights, "recurrent_weights": self.recurrent_weights,
+            "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
         }  # fmt: skip
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
         slots = self.b.live.slot() if self.b.live is not None and d.kept else None
@@ -135,10 +143,15 @@ class _Layer(Part):
 
     def line(self, kind: str) -> str:
         inputs = "inputs within steps" if self.within else f"chunk={self.chunk}"
-        return f"{kind:<16}{self} T={self.time} {inputs} {self.shared()}"
+        return f"{kind:<16}{self} T={self.time} {inputs}{self._products()} {self.shared()}"
 
     def __str__(self) -> str:
         return f"{self.d.cell} {self.inputs} {'<-' if self.d.backwards else '->'} {self.d.units}"
+
+    def _products(self) -> str:
+        """What the forward products multiply, where it is not the dtype itself."""
+        named = (("W", self.kernel_weights), ("R", self.recurrent_weights))
+        return "".join(f" {name}={products_line(weights)}" for name, weights in named if weights)
 
     def prepare_backward(self, dy: Buffer | None) -> None:
         """Buffers of the backward op."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rnnfast import _engine
 from rnnfast.plan.machine import L2_BYTES, Machine, machine
 
 ROWS_WITHIN = 4  # from so many rows on the tiles of one step are as full as those of many steps
@@ -161,6 +162,34 @@ def region_flops(threads: int) -> float:
     """Operations below which a call stays on one thread."""
     m = machine(threads)
     return 2 * m.region * m.flops
+
+
+WEIGHTS_SAME, WEIGHTS_SPLIT1 = 0, 3  # enum rnnf_weights
+PARTS = {"medium": 1, "high": 2}
+TILE_ROWS, TILE_SIZE, TILE_DEPTH = 16, 256, 32  # the fewest rows, units or inputs, and depth, for which parts of bfloat16 are multiplied
+
+
+def choose_weights(precision: str, dtype: str, rows: int, depth: int, units: int) -> int:
+    """What the panels of a product hold: parts of bfloat16 where the precision, the CPU and the size allow it. Rows are those of the batch: a sequence's bits do not depend on where it is cut."""
+    wanted = precision in PARTS and dtype == "float32" and rows >= TILE_ROWS and max(depth, units) >= TILE_SIZE and min(depth, units) >= TILE_DEPTH
+    return WEIGHTS_SPLIT1 - 1 + PARTS[precision] if wanted and _engine.tiles() else WEIGHTS_SAME
+
+
+def parts_of(weights: int) -> int:
+    """Parts of bfloat16 that each weight of a panel has, 0 if it is a number as others."""
+    return max(0, weights - WEIGHTS_SPLIT1 + 1)
+
+
+def products_line(weights: int) -> str:
+    """How a plan's line says what panels of parts hold."""
+    return f"{parts_of(weights)}x bfloat16"
+
+
+def precision_line(precision: str) -> str:
+    """The same of a whole plan; nothing for "highest"."""
+    if precision == "highest":
+        return ""
+    return f" precision={precision} ({_engine.tiles() or 'as highest: no AMX'})"
 
 
 def choose_chunk(batch: int, time: int, gate_row: int, itemsize: int) -> int:

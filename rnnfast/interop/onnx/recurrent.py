@@ -110,7 +110,7 @@ class RecurrentNode:
     def _small(self, layer: OnnxRecurrent, x: np.ndarray, states: list[np.ndarray] | None) -> list[np.ndarray]:
         """A short run between arrays that stay where they are: copying a few numbers takes less time than telling the program where they lie."""
         batch, time = x.shape[:2]
-        key = (batch, time, states is None, _engine.get_num_threads())
+        key = (batch, time, states is None, _engine.get_num_threads(), _engine.get_float32_matmul_precision())
         kept = self.kept.get(key)
         if kept is None:
             if len(self.kept) >= PLANS_KEPT:

@@ -1,0 +1,3 @@
+/* Tiles in plain C: for tests of all that stands around them, on any CPU. */
+#define TILES portable
+#include "../split.h"
