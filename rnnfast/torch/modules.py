@@ -74,7 +74,7 @@ class Accelerated:
             dx, dstates = x.requires_grad, any(t.requires_grad for t in states)
             gradients = dx or dstates or any(t.requires_grad for t in weights)
         threads = min(_engine.get_num_threads(), torch.get_num_threads())
-        size = Size(batch, room_for(time), batch_first, bool(states), rate, gradients, dx, dstates, threads)
+        size = Size(batch, room_for(time), batch_first, bool(states), rate, gradients, dx, dstates, threads, _engine.get_float32_matmul_precision())
         return run(self._engine(x.dtype), size, time, batch_sizes, x.contiguous(), [t.contiguous() for t in states], weights)
 
     def __getstate__(self) -> dict[str, Any]:

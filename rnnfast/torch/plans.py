@@ -29,6 +29,8 @@ class Size(NamedTuple):
     gradients, dx, dstates : bool
         Whether a backward part follows, and whether it gives the gradients of the input and of the given states.
     threads : int
+    precision : str
+        rnnfast's own, of the products of float32.
     """
 
     batch: int
@@ -40,6 +42,7 @@ class Size(NamedTuple):
     dx: bool
     dstates: bool
     threads: int
+    precision: str
 
 
 class Bound:
