@@ -26,7 +26,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     LATE = 2           # meetings of one call that a team waits long for, before its program leaves the cores to others for a while
-    SPELL_MOST = 256   # calls
+    SPELL_MOST = 64    # calls
 
 cdef int threads = 1
 cdef int settings = 0  # how often one was set; a program made before the last time is not called directly
@@ -347,7 +347,7 @@ cdef class Program:
         with parallel(num_threads=size):
             self.member(team, threadid(), begin, end)
         # other work has the cores: every meeting would wait for the operating system
-        self.spell = 0 if team[0].late < LATE else min(SPELL_MOST, max(8, 2 * self.spell))
+        self.spell = 0 if team[0].late < LATE else min(SPELL_MOST, max(1, 2 * self.spell))
         self.alone = self.spell
 
     def run(self, int begin=0, int end=-1):
