@@ -15,7 +15,8 @@ enum {
     ACT_FIRST_KEEPING_INPUT = ACT_silu
 };
 
-/* What a product's panels hold. SPLITn: each weight as the sum of n bfloat16 parts, in tiles (split.h); float32 only. */
+/* What a product's panels hold; all but the first are of float alone. BFLOAT16 and INT8: weights stored so (kernels/stored.h). SPLITn: each weight as the sum
+ * of n bfloat16 parts, in tiles (split.h). */
 enum rnnf_weights { WEIGHTS_SAME, WEIGHTS_BFLOAT16, WEIGHTS_INT8, WEIGHTS_SPLIT1, WEIGHTS_SPLIT2, WEIGHTS_SPLIT3 };
 
 /* Rows of A, given as in rnnf_matmul, become `count` parts; `to` has room for SPLIT_ROWS rows, their depth a multiple of 32. */
@@ -57,8 +58,8 @@ typedef struct {
     int64_t c_row, cols, nv;
     int accumulate, act;
     int weights;             /* enum rnnf_weights, of the panels */
-    const rnnf_tiles *tiles; /* of SPLITn, with room for the parts of SPLIT_ROWS rows */
-    void *parts;
+    const rnnf_tiles *tiles; /* of SPLITn */
+    void *parts;             /* of SPLITn room for the parts of SPLIT_ROWS rows, of INT8 for ROWS_RUN rows of integers */
 } rnnf_matmul;
 
 /* C[k, column(p, v)] = (C if accumulate) + sum over rows of A[row, k] B[row, p, v, :], column(p, v) = p c_panel + order[v] c_vector, lanes beyond `lanes_end`
@@ -117,6 +118,8 @@ typedef struct {
     void *y;                                                /* [steps, H], a step y_step after the other; may be NULL */
     int64_t y_step;
     int act, recurrent_act;
+    int weights; /* of the recurrent panels, and parts: as of rnnf_matmul; a kernel is as WEIGHTS_SAME */
+    void *parts;
     int turn; /* odd: the first step walks over the panels from the last to the first; steps take turns */
 } rnnf_run;
 
@@ -253,6 +256,7 @@ typedef struct {
     void (*column_sum)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1); /* as outer with A all ones and K = 1 */
     void (*pack)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order);
     void (*pack_transposed)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order);
+    void (*pack_stored)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order, int weights);
     void (*activate)(int act, const void *x, void *y, int64_t n);
     void (*derivative)(int act, const void *kept, const void *dy, void *dx, int64_t n);
     void (*row_activate)(int act, const void *x, void *y, int64_t rows, int64_t cols);

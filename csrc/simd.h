@@ -5,7 +5,8 @@
  *   VBYTES            bytes of a native register: 16, 32 or 64
  *   V(name)           name with the suffix of this type and ISA
  * Words: vec (LANES reals), ivec (LANES integers of the same size), vload, vstore (any address), vload_n, vstore_n (the first n lanes),
- * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y), vsel_negative (sign bit of s ? x : y).
+ * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y), vsel_negative (sign bit of s ? x : y);
+ * of float alone svec (2 LANES int16), vwiden8 (2 LANES int8 at an address as such), vmadd (products of two svec, added in pairs to an ivec).
  * Arithmetic on vec is C's own: + - * /. The build forbids contraction, so that only vfma fuses and a result does not depend on the shape
  * of the code around it. */
 #define LANES ((int64_t)(VBYTES / sizeof(real)))
@@ -119,6 +120,32 @@ INLINE void V(vstore_n)(real *p, vec x, int64_t n) {
 }
 #define vload_n V(vload_n)
 #define vstore_n V(vstore_n)
+
+#if !REAL64
+typedef int16_t V(svec_t) __attribute__((vector_size(VBYTES)));
+#define svec V(svec_t)
+#if VBYTES == 64 && defined(__AVX512BW__)
+#define vwiden8(p) ((svec)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(p))))
+#define vmadd(a, b) ((ivec)_mm512_madd_epi16((__m512i)(a), (__m512i)(b)))
+#elif VBYTES == 32 && defined(__AVX2__)
+#define vwiden8(p) ((svec)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p))))
+#define vmadd(a, b) ((ivec)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
+#elif VBYTES == 16 && defined(__SSE2__)
+#define vwiden8(p) ((svec)_mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)(p))), 8))
+#define vmadd(a, b) ((ivec)_mm_madd_epi16((__m128i)(a), (__m128i)(b)))
+#elif VBYTES == 16 && defined(__ARM_NEON) && defined(__aarch64__)
+#define vwiden8(p) ((svec)vmovl_s8(vld1_s8(p)))
+#define vmadd(a, b) ((ivec)vpaddq_s32(vmull_s16(vget_low_s16((int16x8_t)(a)), vget_low_s16((int16x8_t)(b))), vmull_high_s16((int16x8_t)(a), (int16x8_t)(b))))
+#else
+#define vwiden8(p) V(widen8)(p)
+#define vmadd(a, b) ((((ivec)(a) << 16) >> 16) * (((ivec)(b) << 16) >> 16) + ((ivec)(a) >> 16) * ((ivec)(b) >> 16))
+INLINE svec V(widen8)(const int8_t *p) {
+    svec x;
+    for (int64_t i = 0; i < 2 * LANES; i++) x[i] = p[i];
+    return x;
+}
+#endif
+#endif
 
 #ifndef vsel_negative
 #define vsel_negative(s, x, y) vsel_lt(s, vset(0), x, y)

@@ -11,6 +11,7 @@
 #include "cells/mingru.h"
 #include "cells/peephole_lstm.h"
 #include "kernels/tile.h"
+#include "kernels/stored.h"
 #include "kernels/matmul.h"
 #include "kernels/step.h"
 #include "kernels/run.h"
@@ -46,6 +47,9 @@ const rnnf_kernels V(rnnf) = {
     .column_sum = V(column_sum),
     .pack = V(pack),
     .pack_transposed = V(pack_transposed),
+#if !REAL64
+    .pack_stored = V(pack_stored),
+#endif
     .activate = V(activate_array),
     .derivative = V(derivative_array),
     .row_activate = V(row_activate),
@@ -86,6 +90,12 @@ const rnnf_kernels V(rnnf) = {
 #undef INLINE
 #undef vec
 #undef ivec
+#undef svec
+#undef vwiden8
+#undef vmadd
+#undef stored
+#undef stored_operands
+#undef stored_product
 #undef vload
 #undef vstore
 #undef vload_few

@@ -1,6 +1,7 @@
 /* Everything that is compiled once per ISA. The ISA file defines ISA (a name) and VBYTES (16, 32 or 64) after checking its compiler flags; this header
  * includes the kernels for float and then for double and emits the tables rnnf_f32_<ISA> and rnnf_f64_<ISA>. All else is static, so nothing compiled for one
  * ISA can be linked into another's path. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #if defined(__x86_64__)

@@ -60,6 +60,24 @@ static void V(matmul_split)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_
     }
 }
 #endif
+/* The same with weights stored otherwise. */
+static void V(matmul_stored)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, int64_t p1) {
+    const int64_t total = (g->cols + LANES - 1) / LANES;
+    for (int64_t r = r0, n; r < r1; r += n) {
+        n = V(next_share)(r1 - r, ROWS_RUN);
+        const V(operands) o = stored_operands(g->weights, g->panels, total, g->block, g->parts, (const real *)g->a + r * g->a_row, g->a_row, n);
+        for (int64_t p = p0, np; p < p1; p += np) {
+            const int64_t first = p * g->nv, left = total - first, whole = left / g->nv < p1 - p ? left / g->nv : p1 - p;
+            const int nv = (int)(left < g->nv ? left : g->nv);
+            vec product[ROWS_RUN * 4];
+            np = n == 1 && whole > 1 ? V(next_share)(whole, ROW_PANELS) : 1;
+            stored_product(&o, g->bias ? (const real *)g->bias + first * LANES : 0, first, (int)np, nv, n, product);
+            for (int64_t m = 0; m < n; m++)
+                V(matmul_store)(g, (real *)g->c + (r + m) * g->c_row + first * LANES, product + m * np * nv, (int)np * nv, g->cols - first * LANES);
+        }
+        (void)o;
+    }
+}
 
 #define RUN_VALUES (1 << 20) /* of A: a part of the L3 cache */
 
@@ -71,6 +89,10 @@ static void V(matmul)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, 
         return;
     }
 #endif
+    if (stored(g)) {
+        V(matmul_stored)(g, r0, r1, p0, p1);
+        return;
+    }
     for (int64_t r = r0; r < r1;) {
         const int64_t end = r + V(next_share)(r1 - r, RUN_VALUES / (g->blocks * g->block + 1) + ROWS_RUN);
         for (int64_t p = p0; p < p1;) {

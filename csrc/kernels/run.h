@@ -54,7 +54,7 @@ INLINE void V(run_output)(const rnnf_run *k, const V(phase_shape) c, V(output_fn
 
 /* One step of np unit panels. The equations of few panels stand in a row, where the activations are known to the compiler. */
 INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, const int known, const int np,
-                          int64_t panel, const real *x, const real *h, real *out, real *y) {
+                          int64_t panel, const real *x, const real *h, real *out, real *y, const V(operands) * o) {
     const int nv = c.nv > 1 ? c.nv : 4, n = np * c.nv;
     const int64_t first = panel * c.nv * LANES;
     vec xs[RUN_CHAINS], hs[RUN_CHAINS], mid[RUN_CHAINS][2];
@@ -66,7 +66,9 @@ INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn)
         for (int j = 0; j < n; j++) xs[j] = vload(x + first + j * LANES);
     } else if (known && c.nv > 1) V(run_product)(x, k->inputs, kernel, bias, n, nv, xs);
     else chains(x, k->inputs, kernel, bias, xs);
-    if (known) V(run_product)(h, k->units, recurrent, recurrent_bias, n, nv, hs);
+    (void)o;
+    if (c.nv > 1 && stored(k)) stored_product(o, recurrent_bias, panel * c.nv, np, c.nv, 1, hs);
+    else if (known) V(run_product)(h, k->units, recurrent, recurrent_bias, n, nv, hs);
     else chains(h, k->units, recurrent, recurrent_bias, hs);
     if (known && np <= 4) {
         UNROLL
@@ -89,12 +91,14 @@ INLINE void V(run)(const rnnf_run *given, const V(phase_shape) c, V(gates_fn) ga
     real *h = k->h[0], *out = k->h[1], *y = k->y;
     for (int64_t t = 0; t < k->steps; t++) {
         const int backwards = (k->turn + t) & 1;
+        V(operands) o;
+        if (c.nv > 1 && stored(k)) o = stored_operands(k->weights, k->recurrent, (k->units + LANES - 1) / LANES * c.nv, k->units, k->parts, h, 0, 1);
         for (int64_t i = 0; i < groups; i++) {
             const int64_t g = backwards ? groups - 1 - i : i, panel = p0 + g * panels / groups * wide, end = p0 + (g + 1) * panels / groups * wide;
             switch ((end < p1 ? end : p1) - panel) {
 #define GROUP(np) \
     case np: \
-        if (np * c.nv <= RUN_CHAINS) V(run_panels)(k, c, gates, output, act, gate, known, np, panel, x, h, out, y); \
+        if (np * c.nv <= RUN_CHAINS) V(run_panels)(k, c, gates, output, act, gate, known, np, panel, x, h, out, y, &o); \
         break;
                 GROUP(1) GROUP(2) GROUP(3) GROUP(4) GROUP(5) GROUP(6) GROUP(7) GROUP(8) GROUP(9) GROUP(10) GROUP(11) GROUP(12)
 #undef GROUP

@@ -110,9 +110,9 @@ static void V(split_panel)(const rnnf_step *k, V(tile_args) t, int64_t index, in
                                             .count = parts_of(k)});
 }
 
-/* Rows [r0, r1) of np panels of `wide` unit panels each. */
+/* Rows [r0, r1) of np panels of `wide` unit panels each; o is of these rows, where weights are stored otherwise. */
 INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int np, int wide,
-                           int64_t r0, int64_t r1, int64_t panel) {
+                           int64_t r0, int64_t r1, int64_t panel, const V(operands) * o) {
     const rnnf_step own_copy = *given, *k = &own_copy; /* which no store can alter: its fields stay in registers */
     const int units = np * wide, nv = wide * c.nv;
     const int64_t blocks = c.many ? k->states : 1, depth = blocks * k->units, first = panel * c.nv;
@@ -137,6 +137,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
           .w_panel = k->inputs * nv * LANES,
           .w_k = nv * LANES,
           .init = k->x_bias ? (const real *)k->x_bias + first * LANES : 0};
+    (void)o;
     for (int64_t r = r0; r < r1;) {
         const int64_t n = parts_of(k) ? r1 - r : V(next_share)(r1 - r, ROWS_RUN);
         vec product[RUN_MOST * 4], x_product[ROWS_RUN * 4], mid[RUN_MOST * 4][2];
@@ -148,6 +149,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
         }
         if (c.nv == 0) product[0] = vset(0);
         else if (parts_of(k)) V(split_panel)(k, t, panel / (c.nv > 1 ? 1 : 4), c.nv > 1 ? c.nv : 4, nv, n, product);
+        else if (stored(k)) stored_product(o, t.init, first, np, nv, n, product);
         else if (k->a_gate) V(gated_product)(given, t, n, nv, product);
         else V(any_product)(&t, np, nv, n, product);
         for (int u = 0; u < units; u++) /* rows within, for there are more of them */
@@ -163,13 +165,16 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
 
 INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, int64_t rows, int64_t p0,
                     int64_t p1) {
-    const int64_t run = parts_of(k) ? SPLIT_ROWS : rows;
-    for (int64_t r = 0, p; r < rows; r += run) {
-        const int64_t end = r + run < rows ? r + run : rows;
-        V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, rows == 1 && !k->a_gate && !parts_of(k) ? ROW_PANELS : 1, k->backwards);
-        if (parts_of(k)) V(step_split)(k, c.many ? k->states : 1, r, end);
-        for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units, r, end, p);
+    const int64_t most = parts_of(k) ? SPLIT_ROWS : stored(k) ? ROWS_RUN : rows, vectors = (k->units + LANES - 1) / LANES * c.nv;
+    for (int64_t r = 0, n, p; r < rows; r += n) {
+        n = stored(k) ? V(next_share)(rows - r, most) : rows - r < most ? rows - r : most;
+        V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, n == 1 && !k->a_gate && !parts_of(k) ? ROW_PANELS : 1, k->backwards);
+        V(operands) o;
+        if (parts_of(k)) V(step_split)(k, c.many ? k->states : 1, r, r + n);
+        if (stored(k)) o = stored_operands(k->weights, k->panels, vectors, k->units, k->parts, (const real *)k->a + r * k->a_row, k->a_row, n);
+        for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units, r, r + n, p, &o);
     }
+    (void)vectors;
 }
 
 /* The cell's backward for one row, one unit panel and state i of those that enter the product; the gates' gradients are added to those of the states before. */

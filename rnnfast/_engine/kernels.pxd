@@ -90,7 +90,8 @@ cdef extern from "rnnf.h" nogil:
         void *memory
         void *y
         int64_t y_step
-        int act, recurrent_act, turn
+        int act, recurrent_act, turn, weights
+        void *parts
 
     ctypedef struct rnnf_step_back:
         const void *dg_next
@@ -178,6 +179,7 @@ cdef extern from "rnnf.h" nogil:
         void (*column_sum)(const rnnf_outer *, int64_t rows, int64_t p0, int64_t p1) noexcept nogil
         void (*pack)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order) noexcept nogil
         void (*pack_transposed)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order) noexcept nogil
+        void (*pack_stored)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order, int weights) noexcept nogil
         void (*activate)(int act, const void *x, void *y, int64_t n) noexcept nogil
         void (*derivative)(int act, const void *kept, const void *dy, void *dx, int64_t n) noexcept nogil
         void (*row_activate)(int act, const void *x, void *y, int64_t rows, int64_t cols) noexcept nogil

@@ -14,6 +14,7 @@ from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share,
 from rnnfast._engine.cpu cimport kernels_of, tiles_of
 from rnnfast._engine.kernels cimport (
     ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_tiles, rnnf_step, rnnf_step_back, rnnf_team,
+    WEIGHTS_SAME, WEIGHTS_SPLIT1,
 )
 
 cdef enum:
@@ -85,8 +86,8 @@ ctypedef struct layer:
     int runs                # a row alone may leave its steps to the cell's `run`
     int turn                # how that walks over the panels next, so that it meets first what it left in cache
     int kernel_weights, recurrent_weights  # what the panels of W and R hold
-    const rnnf_tiles *tiles  # what multiplies parts, where one of them holds parts
-    operand *parts          # [threads, parts of SPLIT_ROWS rows of x or h]
+    const rnnf_tiles *tiles  # what multiplies parts of bfloat16, where one of them holds such
+    operand *parts          # [threads, rows of x or h as parts or as integers]
 
 # The part of a layer that one thread computes.
 ctypedef struct part:
@@ -332,12 +333,12 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     """Steps [begin, end) of a batch of one row."""
     cdef rnnf_run k
     cdef int64_t t = begin, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
-    cdef bint whole = time == 1 or a.inputs <= RUN_INPUTS
+    cdef bint whole = a.kernel_weights == WEIGHTS_SAME and (time == 1 or a.inputs <= RUN_INPUTS)
     cdef int turn = a.turn, meeting = meets(a)
     memset(&k, 0, sizeof(k))
     k.inputs, k.units, k.act, k.recurrent_act = a.inputs, a.units, a.act, a.gate
     k.recurrent, k.recurrent_bias = a.recurrent[0].data, a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
-    k.memory = a.memory.data if a.memory != NULL else NULL
+    k.memory, k.weights, k.parts = a.memory.data if a.memory != NULL else NULL, a.recurrent_weights, own.parts
     if whole:
         k.kernel, k.bias = a.kernel.data, a.bias.data if a.bias != NULL else NULL
         k.x_step = a.x.step if a.x.step else a.x.stride
@@ -745,8 +746,9 @@ cdef class RecurrentLayer(Op):
         a.states, a.wide, a.shown_timed, a.vector_count = sizes["states"], sizes["wide"], sizes["shown_timed"], sizes["vector_count"]
         a.kernel_weights, a.recurrent_weights = sizes["kernel_weights"], sizes["recurrent_weights"]
         self._take(a, buffers)
-        a.tiles = tiles_of() if a.parts != NULL else NULL
-        a.runs = (a.cell.run != NULL and a.tiles == NULL and not a.reverse and a.tape == NULL and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
+        a.tiles = tiles_of() if max(a.kernel_weights, a.recurrent_weights) >= WEIGHTS_SPLIT1 else NULL
+        a.runs = (a.cell.run != NULL and (a.recurrent_weights == WEIGHTS_SAME or (a.tiles == NULL and a.cell.gates > 1)) and not a.reverse and a.tape == NULL
+                  and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
 
     cdef _take(self, layer *a, dict buffers):
         cdef int s

@@ -12,7 +12,7 @@ from rnnfast._engine.buffers cimport Buffer, Op, Rows, length_of, op_work, opera
 from rnnfast._engine.cpu cimport kernels_of, tiles_of
 from rnnfast._engine.kernels cimport (
     ACT_COUNT, ACT_FIRST_KEEPING_INPUT, ACT_linear, rnnf_barrier, rnnf_kernels, rnnf_loss, rnnf_matmul, rnnf_outer, rnnf_tiles, rnnf_team, rnnf_update,
-    WEIGHTS_SPLIT1,
+    WEIGHTS_SAME, WEIGHTS_SPLIT1,
 )
 
 ctypedef struct task:
@@ -105,7 +105,7 @@ cdef void scatter_back(void *args, rnnf_team *team, int member) noexcept nogil:
 
 
 cdef void dense(void *args, rnnf_team *team, int member) noexcept nogil:
-    """y = act(x . kernel + bias); n inputs, m outputs. With `kept`, x . kernel + bias stays there and y is its activation. slot0: parts of x, a thread's each."""
+    """y = act(x . kernel + bias); n inputs, m outputs. With `kept`, x . kernel + bias stays there and y is its activation. slot0: room for parts of x, a thread's each."""
     cdef task *a = <task *>args
     cdef rnnf_matmul g
     cdef int64_t begin, end, wide = 4 * a.k.lanes
@@ -118,8 +118,8 @@ cdef void dense(void *args, rnnf_team *team, int member) noexcept nogil:
     g.panels, g.bias = a.kernel.data, a.bias.data if a.bias != NULL else NULL
     g.c, g.c_row, g.cols, g.nv = target.data, target.stride, a.m, 4
     g.act = a.act if a.act < ACT_COUNT and a.kept == NULL else ACT_linear
+    g.weights, g.tiles, g.parts = a.weights, a.tiles, row_of(a, a.slot[0], member) if a.slot[0] != NULL else NULL
     if a.tiles != NULL:
-        g.weights, g.tiles, g.parts = a.weights, a.tiles, row_of(a, a.slot[0], member)
         a.tiles.enter()
     a.k.matmul(&g, begin, end, 0, (a.m + wide - 1) // wide)
     if a.tiles != NULL:
@@ -610,6 +610,8 @@ cdef void pack_all(void *args, rnnf_team *team, int member) noexcept nogil:
                 job.k.pack_transposed(job.target.data, source, job.w_row, job.shape, job.order)
             elif job.tiles != NULL:
                 job.tiles.pack(job.target.data, <const float *>source, job.w_row, job.shape, job.order, job.k.lanes, job.weights - WEIGHTS_SPLIT1 + 1)
+            elif job.weights != WEIGHTS_SAME:
+                job.k.pack_stored(job.target.data, source, job.w_row, job.shape, job.order, job.weights)
             else:
                 job.k.pack(job.target.data, source, job.w_row, job.shape, job.order)
         i += 1

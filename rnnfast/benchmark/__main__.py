@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from rnnfast import _engine, _report
-from rnnfast.benchmark import pictures, table
+from rnnfast.benchmark import pictures, precisions, table
 from rnnfast.benchmark.compare import compare
 from rnnfast.benchmark.limits import joined, least_time, machine_limits
 from rnnfast.benchmark.measure import measure, prepare, quiet_machine, row, team
@@ -39,6 +39,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--read", nargs="+", metavar="FILE", help="take the figures from JSON files, one after the other, instead of measuring")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--markdown", action="store_true", help="print tables as the documentation has them")
+    parser.add_argument("--precisions", action="store_true", help="time weights stored as float32, bfloat16 and int8 instead")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the ratios (needs matplotlib)")
     parser.add_argument("--roofline", metavar="FILE.png", help="draw GFLOP/s against flop per byte (needs matplotlib)")
     parser.add_argument("--compare", metavar="OLD.json", help="compare with an older file; the exit code is 1 if something became slower beyond noise")
@@ -105,6 +106,8 @@ def report_of(chosen: argparse.Namespace, old: dict[str, Any]) -> dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for."""
     chosen = options(arguments)
+    if chosen.precisions:
+        return precisions.main(0.05 if chosen.quick else 5 * chosen.seconds, chosen.json)
     chosen.command = sys.argv[1:] if arguments is None else list(arguments)
     old = json.loads(Path(chosen.compare).read_text()) if chosen.compare else {}
     try:

@@ -29,7 +29,7 @@ def _module(name: str) -> Any:
     return import_module(f"rnnfast.interop.{name}")
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Any:
     """Load a model from a file of any known format, which is recognised by its content.
 
     Parameters
@@ -37,6 +37,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     path : str or path-like
         Of rnnfast (".rnnf"), Keras (".keras", ".h5"), ONNX, RTNeural (JSON), NAM (".nam"), or a PyTorch state dict (".pt", ".safetensors"), whose names say what
         the layers are.
+    weights : {"int8", "bfloat16"}, optional
+        What the matrices are stored as for inference, see :meth:`Sequential.quantize`; by default as the file says.
 
     Returns
     -------
@@ -66,8 +68,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     if kind == "rnnf":
         from rnnfast.models.files import read
 
-        return read(path)
-    return _module(_READERS[kind]).read(path)
+        model = read(path)
+    else:
+        model = _module(_READERS[kind]).read(path)
+    if weights is not None and not hasattr(model, "quantize"):
+        raise ValueError(f"{os.fspath(path)}: weights={weights!r}: a {type(model).__name__} keeps its weights as they are.")
+    if weights is not None:
+        model.quantize(weights)
+    return model
 
 
 def read_weights(path: str | os.PathLike[str], model: Any) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from rnnfast import config, constraints, initializers, regularizers
 from rnnfast.errors import NotBuiltError, ShapeError, suggest
 from rnnfast.layers import graph
+from rnnfast.layers.quantizing import Quantizable
 from rnnfast.plan import Builder, Tensor, Variable
 
 _counts: Counter[str] = Counter()
@@ -55,7 +56,7 @@ def given_weights(arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
         _given.reset(token)
 
 
-class Layer:
+class Layer(Quantizable):
     """Base of all layers.
 
     Parameters
@@ -264,8 +265,9 @@ def assign_all(owner: str, variables: list[Variable], values: list[Any]) -> None
 
 
 def serialize(layer: Layer) -> dict[str, Any]:
-    """{"class_name", "config"} of a layer."""
-    return {"class_name": type(layer).__name__, "config": layer.get_config()}
+    """{"class_name", "config"} of a layer, and "quantization" where it is quantized."""
+    saved = {"class_name": type(layer).__name__, "config": layer.get_config()}
+    return saved | {"quantization": layer._quantization} if layer._quantization else saved
 
 
 def deserialize(saved: dict[str, Any]) -> Layer:
@@ -273,7 +275,10 @@ def deserialize(saved: dict[str, Any]) -> Layer:
     name = saved.get("class_name")
     if name not in REGISTRY:
         raise ValueError(f"Unknown layer {name!r}. {suggest(name, REGISTRY)}")
-    return REGISTRY[name].from_config(dict(saved.get("config") or {}))
+    layer = REGISTRY[name].from_config(dict(saved.get("config") or {}))
+    if saved.get("quantization"):
+        layer.quantize(saved["quantization"])
+    return layer
 
 
 def positive(owner: Layer, argument: str, value: Any) -> int:

@@ -90,6 +90,7 @@ class Dense(Layer):
     """
 
     streams = True
+    quantizable = True
 
     def __init__(
         self, units: int, *, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
@@ -119,7 +120,7 @@ class Dense(Layer):
         return (*shape[:-1], self.units)
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        y = b.dense(x, self.kernel, self.bias, self.activation)
+        y = b.dense(x, self.kernel, self.bias, self.activation, self._quantization)
         if self.activity_regularizer is not None:
             b.activities.append((y, self.activity_regularizer))
         return y

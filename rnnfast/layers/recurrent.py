@@ -162,6 +162,8 @@ class Recurrent(OverTime):
     states = 1
     recurrent_activation = "linear"
 
+    quantizable = True
+
     def __init__(
         self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, zoneout: float = 0.0,
         seed: int | None = None, trained_initial_state: bool = False, **kwargs: Any,
@@ -240,7 +242,7 @@ class Recurrent(OverTime):
         return Direction(
             self.cell, self.units, self.kernel, self.recurrent_kernel, self.bias, self.activation, self.recurrent_activation,
             self.go_backwards or backwards, self.zero_output_for_mask, initial,
-            self.recurrent_dropout, self.seeds, self.zoneouts(),
+            self.recurrent_dropout, self.seeds, self.zoneouts(), weights=self._quantization,
         )  # fmt: skip
 
     def get_config(self) -> dict[str, Any]:

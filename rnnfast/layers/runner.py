@@ -151,6 +151,11 @@ class Runner:
 
     def start(self, xs: Arrays, valid: Masks, training: bool, gradients: bool, initial: int, dx: bool = False, carried: States | None = None) -> Bound:
         """Describe all nodes into a new builder; the program is not made yet. `carried`: states that layers go on from and leave, by layer."""
+        quantized = next((layer for layer in self.layers if layer.quantization_mode), None)
+        if gradients and quantized is not None:
+            raise ValueError(
+                f"{self.owner}: '{quantized.name}' is quantized to {quantized.quantization_mode}, which is for inference alone. Call quantize(None) before training."
+            )
         b = Builder(self.params, training, gradients, _engine.get_num_threads())
         b.carried = carried
         sources = [self.source(inlet, x, steps is not None, dx and gradients) for inlet, x, steps in zip(self.inlets, xs, valid, strict=True)]

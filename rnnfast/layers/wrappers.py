@@ -48,7 +48,9 @@ class Bidirectional(Layer):
             name = layer.name.removeprefix("forward_")
             config = layer.get_config() | {"go_backwards": not layer.go_backwards, "name": f"backward_{name}"}
             layer.name = f"forward_{name}"
-            backward_layer = type(layer).from_config(config)  # type: ignore[assignment]
+            made: Any = type(layer).from_config(config)
+            made._quantization = layer._quantization
+            backward_layer = made
         self.backward_layer: Any = backward_layer
         self._check_pair()
         pair: list[Any] = [self.forward_layer, self.backward_layer]

@@ -16,6 +16,7 @@ from rnnfast.layers.runner import Runner
 from rnnfast.models import graph_config
 from rnnfast.models.files import Saved, register_model
 from rnnfast.models.heads import unique_names
+from rnnfast.models.quantizing import Quantized
 from rnnfast.models.steps import Steps
 from rnnfast.models.stream import Stream
 from rnnfast.models.stream_pool import StreamPool
@@ -24,7 +25,7 @@ from rnnfast.models.truncated import train_windows
 from rnnfast.plan import Plan, Variable
 
 
-class Runnable(Saved, _engine.Predictor, Trainer):
+class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
     """What all models do: run a graph of layers. A subclass says which graph.
 
     Attributes
@@ -193,7 +194,8 @@ class Runnable(Saved, _engine.Predictor, Trainer):
         for node in nodes:
             layer = node.layer
             shape, count = (str(node.outputs[0].shape), f"{layer.count_params():,}") if self.built else ("?", "?")
-            line = f"{f'{layer.name} ({type(layer).__name__})':<44}{shape:<24}{count:>12}"
+            kind = ", ".join([type(layer).__name__, *([layer.quantization_mode] if layer.quantization_mode else [])])
+            line = f"{f'{layer.name} ({kind})':<44}{shape:<24}{count:>12}"
             lines.append(line + ("  " + ", ".join(s.layer.name for s in [*node.inputs, *node.states] if s.layer) if many else ""))
         trainable = sum(int(np.prod(v.shape)) for v in self.trainable_variables)
         lines += ["=" * 80, f"Total params: {self.count_params():,}. Trainable: {trainable:,}."]

@@ -17,7 +17,7 @@ from rnnfast._engine import Buffer, Rows
 from rnnfast.errors import ShapeError
 from rnnfast.plan.params import Params, Variable
 from rnnfast.plan.plan import Plan
-from rnnfast.plan.schedule import choose_weights, parts_of, products_line
+from rnnfast.plan.schedule import choose_weights, parts_room, products_line
 
 if TYPE_CHECKING:
     from rnnfast.plan.live import Live
@@ -220,8 +220,8 @@ class Builder:
         x.parts.append(made)  # the caller's gradient is this one's, unpacked
         return made
 
-    def dense(self, x: Tensor, kernel: Variable, bias: Variable | None, activation: str) -> Tensor:
-        """y = activation(x . kernel + bias) on the last axis."""
+    def dense(self, x: Tensor, kernel: Variable, bias: Variable | None, activation: str, mode: str | None = None) -> Tensor:
+        """y = activation(x . kernel + bias) on the last axis; `mode`: what the kernel is stored as."""
         x = self.packed(x)
         inputs, outputs = kernel.shape
         act = _engine.ACTIVATIONS.index(activation)
@@ -229,13 +229,13 @@ class Builder:
         y = self.tensor(kernel.path, x, (*x.features[:-1], outputs))
         keeps_input = self.gradients and FIRST_KEEPING_INPUT <= act < _engine.ACTIVATIONS.index("softmax")
         kept = self.rows_buffer("before activation", x.rows, y.width) if keeps_input else None
-        weights = choose_weights(self.plan.precision, self.dtype, x.rows.batch, inputs, outputs)
+        weights = choose_weights(mode, self.plan.precision, self.dtype, x.rows.batch, inputs, outputs)
+        room = parts_room(inputs, weights)
+        parts = self.buffer("parts", room * self.plan.threads, room) if room else None
         panels = self.params.panels(kernel, (inputs, outputs, 1), (0,), weights=weights)
         bias_panels = self.params.panels(bias, (1, outputs, 1), (0,)) if bias else None
         views = {"x": self._narrow(x.buffer, inputs), "y": self._narrow(y.buffer, outputs), "kept": kept and self._narrow(kept, outputs)}
-        note, room = f"{inputs} -> {outputs} {activation}", _engine.parts_values(inputs, parts_of(weights))
-        parts = self.buffer("parts", room * self.plan.threads, room) if weights else None
-        note += f" W={products_line(weights)}" if weights else ""
+        note = f"{inputs} -> {outputs} {activation}" + (f" W={products_line(weights)}" if weights else "")
         self.op("dense", rows, {**views, "kernel": panels, "bias": bias_panels, "slot0": parts}, note, n=inputs, m=outputs, act=act, weights=weights)
 
         def back() -> None:

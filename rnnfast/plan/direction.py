@@ -51,6 +51,8 @@ class Direction:
         Of a live sequence, the arrays [capacity, width] in which its states stand, to go on from and to leave.
     output : {"state", "activation", "both"}
         What the layer gives: the first `wide` states, what the cell gives beside them, or first this and then those.
+    weights : {None, "bfloat16", "int8"}
+        What the matrices are stored as.
     order : pair of tuples of int, or ()
         Gate of the engine -> gate of the kernel and of the recurrent kernel; () where they stand in Keras' order.
     """
@@ -74,6 +76,7 @@ class Direction:
     wide: int = 1
     kept: list[np.ndarray] = field(default_factory=list)
     output: str = "state"
+    weights: str | None = None
     order: tuple[tuple[int, ...], ...] = ()
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def _dense(rows: int, inputs: int, outputs: int, kept: list[np.ndarray]) -> RowO
     return RowOp("dense", "float32", Rows(1, rows), buffers, {"n": inputs, "m": outputs, "act": 0}, None)
 
 
-def _seconds(ops: list[RowOp], threads: int) -> float:
+def _seconds(ops: list[Any], threads: int) -> float:
     """The least that a run of these ops took."""
     program, runs = Program(ops, [], 0, threads), [perf_counter()]
     while len(runs) <= REPEATS and runs[-1] - runs[0] < LONGEST:
@@ -91,7 +92,8 @@ def _measured(threads: int) -> Machine:
         return Machine(l2_bytes=L2_BYTES)
     region = _seconds(little, threads) - call
     barrier = (_seconds(some, threads) - _seconds(some, 1) - region) / MEETINGS
-    barrier, region = float(np.clip(barrier, *(threads * part for part in BARRIERS))), float(np.clip(region, *REGIONS))
+    (least, most), (shortest, longest) = BARRIERS, REGIONS
+    barrier, region = min(max(barrier, threads * least), threads * most), min(max(region, shortest), longest)
     return Machine(2 * 96 * 64 * 64 / times[0], L2_BYTES, near / times[1], far / times[2], barrier, region, True)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnfast import _engine
 from rnnfast.errors import ShapeError
-from rnnfast.plan.schedule import parts_of
+from rnnfast.plan.schedule import parts_of, stored_values
 
 ALIGN = 16  # elements: every variable starts a cache line of float32
 
@@ -73,6 +73,12 @@ class Variable:
         self._storage[...] = array
         if self.params is not None:
             self.params.age.now += 1
+
+    def detach(self) -> None:
+        """Leave the vector: who has plans over it makes new ones."""
+        if self.params is not None:
+            self.params.age.now += 1
+        self.params = None
 
     def rebind(self, params: Params, offset: int, storage: np.ndarray) -> None:
         storage[...] = self._storage
@@ -189,6 +195,8 @@ class Params:
             size = -(-depth // lanes) * lanes * vectors * padded if transposed else depth * vectors * padded
             if parts_of(weights):
                 size = _engine.split_panel_values(shape, lanes, parts_of(weights))
+            elif weights:
+                size = stored_values(depth, vectors * padded, weights)
             array = aligned_zeros(size + 4 * lanes, self.dtype)
             buffer = _engine.Buffer(f"{variable.path} panels", size)
             buffer.point(array.ctypes.data, 0)

@@ -13,7 +13,9 @@ from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part, Result
 from rnnfast.plan.live import buffer_of
 from rnnfast.plan.params import Variable
-from rnnfast.plan.schedule import SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split, choose_weights, choose_within, parts_of, products_line
+from rnnfast.plan.schedule import (
+    SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split, choose_weights, choose_within, parts_room, products_line, weight_bytes,
+)  # fmt: skip
 from rnnfast.plan.zoneout import keep_factors
 
 # Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
@@ -57,13 +59,13 @@ class _Layer(Part):
     def _weights(self) -> None:
         d, params, buffers = self.d, self.b.params, self.buffers
         x_order, h_order = self.order
-        precision, dtype = self.b.plan.precision, self.b.dtype
-        self.kernel_weights = choose_weights(precision, dtype, self.batch, self.inputs, d.units)
-        # under recurrent dropout each gate has an operand of its own
-        self.recurrent_weights = 0 if self.dropped else choose_weights(precision, dtype, self.batch, self.depth, d.units)
-        sizes = [_engine.parts_values(n, parts_of(w)) for n, w in ((self.inputs, self.kernel_weights), (self.depth, self.recurrent_weights))]
-        if max(sizes):
-            buffers["parts"] = self.b.buffer("parts", max(sizes) * self.b.plan.threads, max(sizes))
+        choose = lambda depth: choose_weights(d.weights, self.b.plan.precision, self.b.dtype, self.batch, depth, d.units)
+        self.kernel_weights = choose(self.inputs)
+        plain = self.dropped or (d.weights is not None and d.wide > 1)  # operands that are not one run of values
+        self.recurrent_weights = 0 if plain else choose(self.depth)
+        room = max(parts_room(self.inputs, self.kernel_weights), parts_room(self.depth, self.recurrent_weights))
+        if room:
+            buffers["parts"] = self.b.buffer("parts", room * self.b.plan.threads, room)
         buffers["kernel"] = params.panels(d.kernel, (self.inputs, d.units, self.gates), x_order, weights=self.kernel_weights)
         for i, (gates, slot) in enumerate(self.phases):
             order = h_order if i == 0 else x_order[slot : slot + gates]
@@ -85,7 +87,8 @@ class _Layer(Part):
         gate_row = self.padded * self.gates
         self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize)
         joins = len(self.phases) == 1 and self.phases[0][0] == self.gates  # the cell's step has all gates in one product, beside which it can compute their inputs
-        self.within = joins and "parts" not in buffers and choose_within(self.batch // b.plan.threads, (self.inputs + self.depth) * gate_row * b.itemsize, self.chunk)
+        within = not self.kernel_weights and "parts" not in buffers and choose_within(self.batch // b.plan.threads, (self.inputs + self.depth) * gate_row * b.itemsize, self.chunk)
+        self.within = joins and within
         self.ways = (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
         rows = 1 if self.within else self.batch  # of a pool there may be one row, whose steps are run alone
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * rows * gate_row, gate_row)
@@ -139,19 +142,16 @@ class _Layer(Part):
         return _engine.RecurrentLayer(self.b.dtype, d.cell, self.x.rows, given, sizes, self.order, backward, slots)
 
     def cost(self) -> Work:
-        return Work(self.batch, self.time, self.inputs, self.d.units, self.gates, self.depth, self.b.itemsize, self.b.lanes, self.chunk)
+        stored = tuple(weight_bytes(weights, self.b.itemsize) for weights in (self.kernel_weights, self.recurrent_weights))
+        return Work(self.batch, self.time, self.inputs, self.d.units, self.gates, self.depth, self.b.itemsize, self.b.lanes, self.chunk, stored)
 
     def line(self, kind: str) -> str:
         inputs = "inputs within steps" if self.within else f"chunk={self.chunk}"
-        return f"{kind:<16}{self} T={self.time} {inputs}{self._products()} {self.shared()}"
+        return f"{kind:<16}{self} T={self.time} {inputs} {self.shared()}"
 
     def __str__(self) -> str:
-        return f"{self.d.cell} {self.inputs} {'<-' if self.d.backwards else '->'} {self.d.units}"
-
-    def _products(self) -> str:
-        """What the forward products multiply, where it is not the dtype itself."""
-        named = (("W", self.kernel_weights), ("R", self.recurrent_weights))
-        return "".join(f" {name}={products_line(weights)}" for name, weights in named if weights)
+        stored = "".join(f" {name}={products_line(weights)}" for name, weights in (("W", self.kernel_weights), ("R", self.recurrent_weights)) if weights)
+        return f"{self.d.cell} {self.inputs} {'<-' if self.d.backwards else '->'} {self.d.units}{stored}"
 
     def prepare_backward(self, dy: Buffer | None) -> None:
         """Buffers of the backward op."""

@@ -34,6 +34,8 @@ class Work:
     itemsize, lanes : int
     chunk : int
         Steps whose gate inputs are computed at once.
+    stored : pair of int, or ()
+        Bytes of a weight of the kernel and of the recurrent kernel, where they are not the itemsize.
     """
 
     batch: int
@@ -45,11 +47,13 @@ class Work:
     itemsize: int
     lanes: int
     chunk: int
+    stored: tuple[int, ...] = ()
 
     def seconds(self, m: Machine, rows: int, units: int, threads: int = 1) -> float:
         """Of a thread that computes so many rows and units; with more threads than one they meet after each step."""
         flops, width = m.flops * 4 / self.itemsize, self.gates * units
-        kernel, recurrent = width * self.inputs * self.itemsize, width * self.depth * self.itemsize
+        sizes = self.stored or (self.itemsize, self.itemsize)
+        kernel, recurrent = width * self.inputs * sizes[0], width * self.depth * sizes[1]
         rate = m.l2_rate if recurrent <= 0.75 * m.l2_bytes else m.l3_rate
         step = max(2 * rows * width * self.depth / flops, recurrent / rate, self.depth * CHAIN)
         step += STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
@@ -164,15 +168,21 @@ def region_flops(threads: int) -> float:
     return 2 * m.region * m.flops
 
 
-WEIGHTS_SAME, WEIGHTS_SPLIT1 = 0, 3  # enum rnnf_weights
+WEIGHTS_SPLIT1 = 3  # of enum rnnf_weights, with which all numbers here that say what panels hold agree
 PARTS = {"medium": 1, "high": 2}
 TILE_ROWS, TILE_SIZE, TILE_DEPTH = 16, 256, 32  # the fewest rows, units or inputs, and depth, for which parts of bfloat16 are multiplied
+WEIGHTS = (None, "bfloat16", "int8")  # what weights are stored as, None as what they are
+WEIGHTS_BYTES: dict[str | None, int] = {"bfloat16": 2, "int8": 1}
+STORED_LEAST = 64  # rows and columns of a matrix: smaller ones cost little to read, and raw inputs of different sizes, which are few, are not rounded together
+ROWS_RUN = 24  # of csrc/kernels/tile.h
 
 
-def choose_weights(precision: str, dtype: str, rows: int, depth: int, units: int) -> int:
-    """What the panels of a product hold: parts of bfloat16 where the precision, the CPU and the size allow it. Rows are those of the batch: a sequence's bits do not depend on where it is cut."""
+def choose_weights(stored: str | None, precision: str, dtype: str, rows: int, depth: int, units: int) -> int:
+    """What the panels of a product hold: what the layer's weights are stored as, else parts of bfloat16 where the precision, the CPU and the size allow it. Rows are those of the batch: a sequence's bits do not depend on where it is cut."""
+    if stored is not None:
+        return WEIGHTS.index(stored) if min(depth, units) >= STORED_LEAST else 0
     wanted = precision in PARTS and dtype == "float32" and rows >= TILE_ROWS and max(depth, units) >= TILE_SIZE and min(depth, units) >= TILE_DEPTH
-    return WEIGHTS_SPLIT1 - 1 + PARTS[precision] if wanted and _engine.tiles() else WEIGHTS_SAME
+    return WEIGHTS_SPLIT1 - 1 + PARTS[precision] if wanted and _engine.tiles() else 0
 
 
 def parts_of(weights: int) -> int:
@@ -180,9 +190,27 @@ def parts_of(weights: int) -> int:
     return max(0, weights - WEIGHTS_SPLIT1 + 1)
 
 
+def weight_bytes(weights: int, itemsize: int) -> int:
+    """Bytes that a panel keeps of each weight."""
+    return 2 * parts_of(weights) or WEIGHTS_BYTES.get(WEIGHTS[weights], itemsize)
+
+
+def stored_values(depth: int, columns: int, weights: int) -> int:
+    """Elements of float32 that panels of so many columns take."""
+    even = depth + depth % 2
+    return columns + even * columns // 4 if WEIGHTS[weights] == "int8" else even * columns // 2
+
+
+def parts_room(depth: int, weights: int) -> int:
+    """Elements of float32 in which one thread keeps rows as parts, or a run of them as integers as csrc/kernels/stored.h lays them out."""
+    if parts_of(weights):
+        return _engine.parts_values(depth, parts_of(weights))
+    return 32 + ROWS_RUN * (-(-depth // 16) * 8) if WEIGHTS[weights] == "int8" else 0
+
+
 def products_line(weights: int) -> str:
-    """How a plan's line says what panels of parts hold."""
-    return f"{parts_of(weights)}x bfloat16"
+    """How a plan's line says what panels hold."""
+    return f"{parts_of(weights)}x bfloat16" if parts_of(weights) else str(WEIGHTS[weights])
 
 
 def precision_line(precision: str) -> str:
