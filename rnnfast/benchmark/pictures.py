@@ -55,9 +55,8 @@ def roofline(report: dict[str, Any], path: str) -> None:
     for name, (_, _, rate) in limits["reads"].items():
         ridge = min(top / (rate / 1e9), right)
         axes.plot([left, ridge], [left * rate / 1e9, ridge * rate / 1e9], color="0.5", linewidth=1)
-        place = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True, "ha": "right", "va": "bottom", "clip_on": True}
-        axes.text(0.93 * ridge, 0.93 * ridge * rate / 1e9, f"{name} {rate / 1e9:.0f} GB/s", fontsize=8, color="0.3", **place)
-    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(0.5 * min(y), 1.8 * top))
+        axes.text(ridge, 1.05 * ridge * rate / 1e9, f"{name} {rate / 1e9:.0f} GB/s", fontsize=8, color="0.3", rotation=60, rotation_mode="anchor", clip_on=True)
+    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(0.5 * min(y), 2.5 * top))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.tick_params(which="minor", labelleft=False, labelbottom=False)
