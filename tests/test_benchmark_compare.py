@@ -90,6 +90,7 @@ def test_the_command_line_compares_files(tmp_path, capsys):
     assert main(["--read", str(files["bad"]), "--compare", str(files["old"])]) == 1
     assert main(["--read", str(tmp_path / "none.json")]) == 2
     assert "none.json" in capsys.readouterr().err
+    assert main(["--compare", str(tmp_path / "none.json")]) == 2
 
 
 def counted(value=10000.0, compiler="GCC: (x) 12.2.0"):

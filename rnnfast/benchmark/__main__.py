@@ -76,7 +76,14 @@ def run(chosen: argparse.Namespace, old: dict[str, Any]) -> dict[str, Any]:
             times = measure(ready, case, rounds, seconds, folder)
             report["rows"].append(row(case, wanted.own, times, least_time(case, report["limits"])))
             print(table.show(report["rows"][-1], wanted.own), flush=True)
+            write(report, chosen.json)  # so that a run that is ended keeps its cases
     return report
+
+
+def write(report: dict[str, Any], file: str | None) -> None:
+    """Write a report to a file, if one is wanted."""
+    if file:
+        Path(file).write_text(json.dumps(report, indent=1) + "\n")
 
 
 def read(files: list[str]) -> dict[str, Any]:
@@ -109,14 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.precisions:
         return precisions.main(0.05 if chosen.quick else 5 * chosen.seconds, chosen.json)
     chosen.command = sys.argv[1:] if arguments is None else list(arguments)
-    old = json.loads(Path(chosen.compare).read_text()) if chosen.compare else {}
     try:
+        old = json.loads(Path(chosen.compare).read_text()) if chosen.compare else {}
         report = report_of(chosen, old)
         measured = report["set"] != "instructions"
         if measured:
             print(*(table.markdown(report) if chosen.markdown else table.summary(report["rows"], report["own"])), sep="\n")
-        if chosen.json:
-            Path(chosen.json).write_text(json.dumps(report, indent=1) + "\n")
+        write(report, chosen.json)
         if chosen.plot and measured:
             pictures.ratios(report, chosen.plot)
         if chosen.roofline and measured:
