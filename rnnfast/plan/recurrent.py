@@ -14,7 +14,17 @@ from rnnfast.plan.direction import Direction, Part, Result
 from rnnfast.plan.live import buffer_of
 from rnnfast.plan.params import Variable
 from rnnfast.plan.schedule import (
-    SPLIT_ROWS, SPLIT_UNITS, Work, choose_chunk, choose_pair, choose_split, choose_weights, choose_within, parts_room, products_line, weight_bytes,
+    SPLIT_ROWS,
+    SPLIT_UNITS,
+    Work,
+    choose_chunk,
+    choose_pair,
+    choose_split,
+    choose_weights,
+    choose_within,
+    parts_room,
+    products_line,
+    weight_bytes,
 )  # fmt: skip
 from rnnfast.plan.zoneout import keep_factors
 
