@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, op_steps, op_work, rows_map
-from rnnfast._engine.kernels cimport rnnf_await, rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_reach, rnnf_team
+from rnnfast._engine.kernels cimport rnnf_await, rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_nanoseconds, rnnf_reach, rnnf_team
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -25,7 +25,7 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil, void (*child)() noexcept nogil)
 
 cdef enum:
-    LATE = 2           # meetings of one call that a team waits long for, before its program leaves the cores to others for a while
+    LATE_PERCENT = 75  # of a call's time that its threads wait for each other, before its program leaves the cores to others for a while
     SPELL_MOST = 64    # calls
 
 cdef int threads = 1
@@ -335,6 +335,7 @@ cdef class Program:
     cdef void launch(self, int size, int begin, int end) noexcept nogil:
         """Run ops [begin, end) on so many threads."""
         cdef rnnf_team team[1]
+        cdef int64_t begun
         if forked:
             size = 1
         if self.alone > 0 and size > 1:
@@ -344,10 +345,11 @@ cdef class Program:
         if size == 1:
             self.member(team, 0, begin, end)
             return
+        begun = rnnf_nanoseconds()
         with parallel(num_threads=size):
             self.member(team, threadid(), begin, end)
         # other work has the cores: every meeting would wait for the operating system
-        self.spell = 0 if team[0].late < LATE else min(SPELL_MOST, max(1, 2 * self.spell))
+        self.spell = 0 if 100 * team[0].late <= LATE_PERCENT * (rnnf_nanoseconds() - begun) else min(SPELL_MOST, max(1, 2 * self.spell))
         self.alone = self.spell
 
     def run(self, int begin=0, int end=-1):

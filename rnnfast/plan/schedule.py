@@ -55,7 +55,9 @@ class Work:
         sizes = self.stored or (self.itemsize, self.itemsize)
         kernel, recurrent = width * self.inputs * sizes[0], width * self.depth * sizes[1]
         rate = m.l2_rate if recurrent <= 0.75 * m.l2_bytes else m.l3_rate
-        step = max(2 * rows * width * self.depth / flops, recurrent / rate, self.depth * CHAIN)
+        product, read = 2 * rows * width * self.depth / flops, recurrent / rate
+        # a few rows do not hide that a kernel is read from behind the second cache
+        step = max(product + read if 1 < rows < ROWS_HIDING and rate == m.l3_rate else max(product, read), self.depth * CHAIN)
         step += STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
         chunk = max(2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l2_rate if kernel <= m.l2_bytes / 2 else m.l3_rate))
         return self.time * (step + chunk / self.chunk)
