@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -299,3 +301,39 @@ def test_layers_that_are_built_later_and_states_beside_others_are_stored_too(rng
     plan = str(model.plan(2, 4))
     assert " W=int8 R=int8" in plan  # the LSTM's
     assert plan.count("W=int8") == 2 and plan.count("R=int8") == 1  # what many states enter side by side stays float32
+
+
+def test_one_direction_alone():
+    """Its model does not train either, and a choice that fails changes nothing."""
+    model = Sequential([Input((None, 64)), layers.Bidirectional(layers.LSTM(64))])
+    both = model.layers[0]
+    both.backward_layer.quantize("int8")
+    assert both.quantization_mode == "int8"
+    assert both.forward_layer.quantization_mode is None
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="quantize"):
+        model.train_on_batch(np.zeros((2, 3, 64), np.float32), np.zeros((2, 128), np.float32))
+    with pytest.raises(ValueError, match="int9"):
+        model.quantize("int9")
+    assert [both.forward_layer.quantization_mode, both.backward_layer.quantization_mode] == [None, "int8"]
+
+
+def test_threads_that_make_the_first_prediction_together(rng):
+    model = Sequential([Input((None, 65)), layers.LSTM(65, return_sequences=True), layers.Dense(65)])
+    x = rng.standard_normal((2, 4, 65)).astype(np.float32)
+    for mode in [None, "bfloat16"] * 10:
+        model.quantize(mode)
+        barrier, found = threading.Barrier(2), []
+
+        def first(barrier=barrier, found=found):
+            barrier.wait()
+            found.append(model.predict_on_batch(x))
+
+        team = [threading.Thread(target=first) for _ in range(2)]
+        for thread in team:
+            thread.start()
+        for thread in team:
+            thread.join()
+        expected = model.predict_on_batch(x)
+        assert len(found) == 2
+        assert all((one == expected).all() for one in found)

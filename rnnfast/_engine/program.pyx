@@ -354,8 +354,12 @@ cdef class Program:
 
     def run(self, int begin=0, int end=-1):
         """Run all ops, or those from `begin` up to `end`. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""
+        if end < 0:
+            end = self.count
+        if not 0 <= begin <= end <= self.count:
+            raise ValueError(f"run: must be given ops between 0 and {self.count}, got {begin} to {end}.")
         with nogil:
-            self.launch(self.team_size, begin, self.count if end < 0 else end)
+            self.launch(self.team_size, begin, end)
         self.finish()
 
     cdef object finish(self):

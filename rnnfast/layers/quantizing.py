@@ -21,8 +21,8 @@ class Quantizable:
 
     @property
     def quantization_mode(self) -> str | None:
-        """What its matrices, or those of its first sublayer that can be quantized, are stored as for inference; None if as they are."""
-        return next((layer._quantization for layer in self.stored), None)
+        """What its matrices, or those of its first sublayer that is quantized, are stored as for inference; None if all are as they are."""
+        return next((layer._quantization for layer in self.stored if layer._quantization), None)
 
     def quantize(self: Any, mode: str | None) -> None:
         """Store the matrices for inference in fewer bits, or (None) as they are again. The weights themselves stay as they are.

@@ -44,11 +44,11 @@ class Quantized:
         layers = [layer for layer in self.layers if layer.stored]
         if not layers:
             raise ValueError(f"{self._label}: has no layer that can be quantized.")
-        before = [layer.quantization_mode for layer in layers]
+        before = [(one, one._quantization) for layer in layers for one in layer.stored]
         try:
             for layer in layers:
                 layer.quantize(mode)
         except ValueError:
-            for layer, old in zip(layers, before, strict=True):
-                layer.quantize(old)
+            for one, old in before:
+                one.quantize(old)
             raise

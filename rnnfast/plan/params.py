@@ -188,23 +188,24 @@ class Params:
             What the panels hold, see csrc/rnnf.h.
         """
         key = (variable.path, id(variable), shape, order, transposed, row, weights)
-        if key not in self._panels:
-            lanes = _engine.lanes(self.dtype)
-            depth, units, vectors = shape
-            padded = -(-units // lanes) * lanes
-            size = -(-depth // lanes) * lanes * vectors * padded if transposed else depth * vectors * padded
-            if parts_of(weights):
-                size = _engine.split_panel_values(shape, lanes, parts_of(weights))
-            elif weights:
-                size = stored_values(depth, vectors * padded, weights)
-            array = aligned_zeros(size + 4 * lanes, self.dtype)
-            buffer = _engine.Buffer(f"{variable.path} panels", size)
-            buffer.point(array.ctypes.data, 0)
-            self._panels[key] = buffer, array
-            width = variable.shape[-1]
-            self._jobs.append((variable.offset + row * width, buffer, width, shape, order, int(transposed), weights))
-            self._pack, self.age.packed = None, -1
-        return self._panels[key][0]
+        with self._packing:  # models are asked for their first plans by several threads at once
+            if key not in self._panels:
+                lanes = _engine.lanes(self.dtype)
+                depth, units, vectors = shape
+                padded = -(-units // lanes) * lanes
+                size = -(-depth // lanes) * lanes * vectors * padded if transposed else depth * vectors * padded
+                if parts_of(weights):
+                    size = _engine.split_panel_values(shape, lanes, parts_of(weights))
+                elif weights:
+                    size = stored_values(depth, vectors * padded, weights)
+                array = aligned_zeros(size + 4 * lanes, self.dtype)
+                buffer = _engine.Buffer(f"{variable.path} panels", size)
+                buffer.point(array.ctypes.data, 0)
+                self._panels[key] = buffer, array
+                width = variable.shape[-1]
+                self._jobs.append((variable.offset + row * width, buffer, width, shape, order, int(transposed), weights))
+                self._pack, self.age.packed = None, -1
+            return self._panels[key][0]
 
     def pack_op(self) -> _engine.PackOp:
         """An op that packs all panels asked for so far."""
@@ -225,9 +226,10 @@ class Params:
         if not self.stale:
             return
         with self._packing:  # programs of several threads may read the same panels
+            if not self.stale:
+                return
             version = self.age.now
             if self._pack is None:
                 self._pack = _engine.Program([self.pack_op()], [], 0, team_size)
-            if self.stale:
-                self._pack.run()
+            self._pack.run()
             self.age.packed = version

@@ -62,7 +62,7 @@ class Bound:
         self.shown: Any = None  # what the map of rows was last set to
         self.x = Tensor(self.rows, (self.spec.inputs,), Buffer("input", 0, self.spec.inputs), timed=True, outside=size.batch_first, needs_grad=size.dx)
         self.y = self._describe([self._given(i) for i in range(len(self.spec.widths))] if size.given else [])
-        self.forward_ops = len(b.plan.ops)
+        self.forward_ops = len(b.plan.ops) if size.gradients else -1  # all, of a plan without a backward part, which may join some when it is compiled
         self.zeros = np.zeros((max(self.spec.width, self.spec.units) + 64) * 2, self.spec.dtype)
         if size.gradients:
             self._describe_backward()

@@ -152,6 +152,15 @@ def test_refused(nodes, words):
         lifted(graph(nodes, inputs, ["y"], weights))
 
 
+@pytest.mark.parametrize(("start", "end", "axis"), [(0, 10, 0), (-10, 2**40, 0), (0, 4, 1)])
+def test_slices_that_only_longer_sequences_or_larger_batches_meet(start, end, axis):
+    arrays = recurrent_arrays("GRU", np.random.default_rng(0), leave="XHL")
+    bounds = {"s": np.array([start]), "e": np.array([end]), "a": np.array([axis])}
+    nodes = [MAKE("Slice", ["x", "s", "e", "a"], ["z"]), MAKE("GRU", ["z", "W", "R", "B"], ["", "y"], hidden_size=6)]
+    with pytest.raises(FormatError, match="a slice that ends where"):
+        lifted(graph(nodes, [value("x", None, ["t", "n", 4])], ["y"], arrays | bounds))
+
+
 def test_refused_by_the_judge():
     """A stack whose states are one input has no model of layers; a graph whose numbers depend on its sizes neither."""
     with pytest.raises(FormatError, match="has no layer"):

@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 
+import rnnfast
 from tests.peers import require
 
 torch = require("torch")
@@ -413,6 +414,22 @@ def test_shared_parameters():
             setattr(module, f"{name}_l1", getattr(module, f"{name}_l0"))
     x = torch.randn(5, 2, 4, dtype=torch.float64)
     assert_same(everything(ours, x, None), everything(theirs, x, None))
+
+
+def test_stacks_as_wavefronts(monkeypatch):
+    """Where the layers of a plan without a backward part become one op."""
+    monkeypatch.setattr("rnnfast.plan.wave.GAIN", float("inf"))
+    before = rnnfast.get_num_threads()
+    rnnfast.set_num_threads(2)
+    try:
+        for kind in ("LSTM", "GRU", "RNN"):
+            theirs, ours = pair(kind, 4, 5, num_layers=3)
+            x = torch.randn(9, 2, 4)
+            with torch.no_grad():
+                torch.testing.assert_close(ours(x)[0], theirs(x)[0])
+            torch.testing.assert_close(ours(x)[0], theirs(x)[0])
+    finally:
+        rnnfast.set_num_threads(before)
 
 
 @pytest.mark.filterwarnings("ignore:rnnfast.torch")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rnnfast.interop.onnx.model import OnnxModel
 
 _ACTIVATIONS: list[tuple[str, dict[str, Any], str]] = [  # operator, its parameters, the activation
-    ("Relu", {}, "relu"), ("Tanh", {}, "tanh"), ("Sigmoid", {}, "sigmoid"), ("Softplus", {}, "softplus"), ("Softsign", {}, "softsign"), ("Selu", {}, "selu"), ("HardSwish", {}, "hard_silu"),
+    ("Relu", {}, "relu"), ("Tanh", {}, "tanh"), ("Sigmoid", {}, "sigmoid"), ("Softplus", {}, "softplus"), ("Softsign", {}, "softsign"), ("Selu", {"alpha": 1.6732632, "gamma": 1.050701}, "selu"), ("HardSwish", {}, "hard_silu"),
     ("Mish", {}, "mish"), ("Elu", {"alpha": 1.0}, "elu"), ("Celu", {"alpha": 1.0}, "celu"), ("LeakyRelu", {"alpha": 0.2}, "leaky_relu"), ("Gelu", {"approximate": "none"}, "gelu"),
     ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}, "hard_sigmoid_02"), ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}, "hard_sigmoid"),
     ("Softmax", {}, "softmax"), ("LogSoftmax", {}, "log_softmax"),
@@ -33,6 +33,7 @@ _POOLS: dict[str, tuple[Any, Callable[..., Any]]] = {
     "ReduceMean": (made_of.GlobalAveragePooling1D, np.mean), "GlobalAveragePool": (made_of.GlobalAveragePooling1D, np.mean),
     "ReduceMax": (made_of.GlobalMaxPooling1D, np.max), "GlobalMaxPool": (made_of.GlobalMaxPooling1D, np.max),
 }  # fmt: skip
+FAR = 1 << 30  # bounds of slices beyond it stand for the end
 _SAME = ("Identity", "Dropout", "Cast")
 _REGROUPED = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _PARTS = ("Gather", "Slice", "Split")
@@ -87,6 +88,7 @@ class Lifting:
                 states |= dict.fromkeys(step.inputs[5:7], [BATCH, (), FEATURES] if step.function.layout else [(), BATCH, FEATURES])
         self.places = [self._places(*declared, states.get(slot)) for slot, declared in zip(program.inputs, self.model.inputs.values(), strict=True)]
         self.known = program.trace(self.sample(2, 5))
+        self.constant = {slot for slot, given in enumerate(program.values) if given is not None}
         self.dtype = "float64" if any(isinstance(one, np.ndarray) and one.dtype == np.float64 for one in self.known) else "float32"
         self.values = {slot: self._input(slot, axes, dims) for slot, axes, (_, dims) in zip(program.inputs, self.places, self.model.inputs.values(), strict=True)}
         self.inputs = list(self.values.values())
@@ -107,7 +109,7 @@ class Lifting:
 
     def judge(self, made: Sequential | Model) -> None:
         """Compare with the graph, also for other sizes than those that were followed."""
-        for batch, time in ((2, 5), (3, 7)):
+        for batch, time in ((2, 5), (3, 7), (9, 67)):
             given = self.sample(batch, time)
             found = made.predict_on_batch([value.arranged(x, tuple(x.shape[value.axes.index((atom,))] for atom in ("B", "T", *value.features) if (atom,) in value.axes)) for value, x in zip(self.inputs, given, strict=True)])
             found = found if isinstance(found, list) else [found]
@@ -227,7 +229,19 @@ class Lifting:
                 raise UnfitError("it does not look up rows of a table")
             layer = made_of.Embedding(*table.shape, dtype=self.dtype)
             return self._of(tokens, self.apply(layer, tokens.symbol, [table]), axes=[*tokens.axes, FEATURES], sizes=tokens.sizes | {"F": table.shape[1]}, features=FEATURES)
+        if op == "Slice":
+            self._bounds(step, given[0])
         return [self._one_part(given[0], self.known[step.inputs[0]], self.known[slot]) for slot in step.outputs]
+
+    def _bounds(self, step: Step, value: Any) -> None:
+        """Refuse a slice that takes all rows or steps of the run that is followed, but not of longer ones."""
+        whole, part = self.known[step.inputs[0]], self.known[step.outputs[0]]
+        starts, ends, *rest = ([int(n) for n in self.known[slot]] for slot in step.inputs[1:] if slot != NOTHING)
+        axes, steps = rest[0] if rest else range(len(starts)), rest[1] if len(rest) > 1 else [1] * len(starts)
+        for start, end, axis, stride in zip(starts, ends, axes, steps, strict=True):
+            first, last = (start == 0 or start < -FAR, end > FAR) if stride > 0 else (start == -1 or start > FAR, end < -FAR)
+            if {"B", "T"} & set(value.axes[axis]) and whole.shape[axis] == part.shape[axis] and not (first and last) and step.inputs[2] in self.constant:
+                raise UnfitError("a slice that ends where longer sequences or larger batches go on")
 
     def _one_part(self, value: Any, whole: np.ndarray, part: np.ndarray) -> Value:
         if not isinstance(value, Value):
@@ -259,6 +273,8 @@ class Lifting:
 
     def _join(self, op: str, step: Step, given: list[Any]) -> Value:
         """A bias, or several values."""
+        if len(given) == 1:
+            return self.made(given[0])
         a, b = given[:2] if isinstance(given[0], Value) else given[1::-1]
         if not isinstance(b, Value) and op == "Add" and a.kernel is not None and b.size == a.kernel.shape[1] == b.shape[-1]:
             return self._product(a, b.reshape(-1))
