@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -237,3 +241,15 @@ def test_memory_bounds(kind, slots, shape, fixed):
 def test_plan_prints_its_memory():
     line = str(Sequential([Input((None, 64)), layers.LSTM(64)]).plan(4, 50)).splitlines()[1]
     assert line.startswith("memory in MiB: weights 0.13, panels 0.13, working ")
+
+
+@pytest.mark.parametrize("limit", [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true"}])
+def test_fewer_threads_than_asked_for(limit):
+    """OpenMP may give a team fewer; nobody waits for those that are missing."""
+    code = (
+        "import numpy as np, rnnfast; from rnnfast import Input, Sequential, layers; rnnfast.set_num_threads(2)\n"
+        "model = Sequential([Input((None, 64)), layers.LSTM(256, return_sequences=True), layers.LSTM(256)])\n"
+        "print(model.predict_on_batch(np.ones((1, 9, 64), 'f')).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | limit, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "(1, 256)\n"

@@ -108,7 +108,7 @@ cdef class Channel:
         elif not fits(&self.gives, out, WRITE):
             return None
         self.target.view.data = <char *>cnp.PyArray_DATA(out)
-        if self.brief:
+        if self.brief and not self.program.guarded:
             self.program.launch(self.program.team_size, 0, self.program.count)
         else:
             with nogil:
@@ -146,8 +146,10 @@ cdef class Predictor:
         """Let go of all channels; those to come read weights of this version."""
         self.version, self.channels = version, []
 
-    def remember(self, Channel channel):
-        """Take this channel from now on, for arrays that fit it."""
+    def remember(self, Channel channel, Version version):
+        """Take this channel, which reads weights of this version, from now on for arrays that fit it."""
+        if version is not self.version:
+            return
         self.channels = [channel, *[one for one in self.channels if one is not channel]][:CHANNELS_KEPT]
 
     def predict_on_batch(self, x, *, lengths=None, mask=None, resets=None):

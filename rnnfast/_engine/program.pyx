@@ -8,6 +8,7 @@ from rnnfast.errors import suggest
 
 from cpython.pythread cimport NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock
 from cython.parallel cimport parallel, threadid
+from openmp cimport omp_get_num_threads
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -347,6 +348,7 @@ cdef class Program:
             return
         begun = rnnf_nanoseconds()
         with parallel(num_threads=size):
+            team[0].size = omp_get_num_threads()  # there may be fewer than asked for; all write the same
             self.member(team, threadid(), begin, end)
         # other work has the cores: every meeting would wait for the operating system
         self.spell = 0 if 100 * team[0].late <= LATE_PERCENT * (rnnf_nanoseconds() - begun) else min(SPELL_MOST, max(1, 2 * self.spell))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from rnnfast.models.stream_pool import StreamPool
 from rnnfast.models.training import Trainer
 from rnnfast.models.truncated import train_windows
 from rnnfast.plan import Plan, Variable
+
+_MAKING = RLock()  # one runner a model, also where several threads ask for the first prediction
 
 
 class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
@@ -71,10 +74,14 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
 
     def runner(self, alone: bool = False) -> Runner:
         """What runs the layers; `alone` with a parameter vector of this model's own, as training needs it."""
-        if self._runner is None or not self._runner.current(alone):
-            self._runner = Runner(self.graph(), self._label, alone)
-            self.forget(self._runner.params.age)
-        return self._runner
+        runner = self._runner
+        if runner is None or not runner.current(alone):
+            with _MAKING:
+                runner = self._runner
+                if runner is None or not runner.current(alone):
+                    runner = self._runner = Runner(self.graph(), self._label, alone)
+                    self.forget(runner.params.age)
+        return runner
 
     # -- steps -----------------------------------------------------------------------------------------------------------------
 
@@ -122,7 +129,7 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
         if lengths is None and mask is None and resets is None and shown is result and isinstance(x, np.ndarray):
             channel = runner.direct_channel(x)
             if channel is not None:
-                self.remember(channel)
+                self.remember(channel, runner.params.age)
         return shown
 
     def __call__(self, x: Any, mask: Any = None, training: bool = False, lengths: Any = None) -> Any:

@@ -6,6 +6,7 @@ Results do not depend on the choice, so that estimates need only tell clear diff
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from rnnfast import _engine
 from rnnfast.plan.machine import L2_BYTES, Machine, machine
@@ -131,7 +132,7 @@ def choose_wave(works: list[Work], threads: int) -> Wave:
     best = None
     for chunk in (4, 8, 16, 32):
         times = [w.seconds(m, w.batch, w.units) for w in (replace(work, chunk=min(chunk, work.chunk)) for work in works)]
-        stages, slowest = _stages(times, count)
+        stages, slowest = _stages(tuple(times), count)
         turns = -(-works[0].time // chunk)
         seconds = slowest * (turns + count - 1) / turns + (turns + count) * (m.barrier + max(stages) * HANDOVER)
         if best is None or seconds < best.seconds:
@@ -140,7 +141,8 @@ def choose_wave(works: list[Work], threads: int) -> Wave:
     return best
 
 
-def _stages(times: list[float], count: int) -> tuple[list[int], float]:
+@lru_cache(maxsize=4096)
+def _stages(times: tuple[float, ...], count: int) -> tuple[list[int], float]:
     """Cut a row of times into so many runs whose greatest sum is least: their lengths and that sum."""
     if count == 1:
         return [len(times)], sum(times)
