@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections import Counter
@@ -248,6 +249,16 @@ class Layer(Quantizable):
     def from_config(cls, config: dict[str, Any]) -> Layer:
         """Make a layer from :meth:`get_config`'s result."""
         return cls(**config)
+
+    # -- copies ----------------------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies hold: all but plans, which are made anew."""
+        return self.__dict__ | {"_runner": None}
+
+    def __copy__(self) -> Layer:
+        """A layer with weights of its own, as `copy.deepcopy` gives it: two layers that share some of what they hold would change each other."""
+        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} '{self.name}'>"

@@ -62,6 +62,22 @@ class Graph:
         """How often a symbol is read."""
         return sum(node.inputs.count(symbol) + node.states.count(symbol) for node in self.nodes) + self.outputs.count(symbol)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Connections as numbers: copies and pickles would follow the references of a long graph too deep."""
+        places = {s: i for i, s in enumerate([*self.inputs, *(s for node in self.nodes for s in node.outputs)])}
+        nodes = [(n.layer, [places[s] for s in n.inputs], [places[s] for s in n.states], [s.shape for s in n.outputs]) for n in self.nodes]
+        return {"nodes": nodes, "inputs": self.inputs, "outputs": [places[s] for s in self.outputs]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.nodes, self.inputs = [], state["inputs"]
+        symbols = list(self.inputs)
+        for layer, inputs, states, shapes in state["nodes"]:
+            node = Node(layer, [symbols[i] for i in inputs], [symbols[i] for i in states])
+            node.outputs = [Symbol(shape, layer, node) for shape in shapes]
+            self.nodes.append(node)
+            symbols += node.outputs
+        self.outputs = [symbols[i] for i in state["outputs"]]
+
 
 def symbol_of(x: Any) -> Symbol | None:
     """x as a symbol: one itself, or what an `Input` stands for; None for anything else."""

@@ -55,8 +55,7 @@ class Saved:
         if self.compiled:
             config["compile"] = self.get_compile_config()
             config["iterations"] = self.optimizer.iterations
-            slots = self._steps.slots if self._steps is not None else self._saved_slots
-            arrays |= {f"optimizer/{name}": slot for name, slot in zip(self.optimizer.slot_names, slots, strict=False)}
+            arrays |= {f"optimizer/{name}": slot for name, slot in zip(self.optimizer.slot_names, self._slots(), strict=False)}
         _archive().save_archive(path, config, arrays)
 
     def save_weights(self: Any, path: str | os.PathLike[str]) -> None:

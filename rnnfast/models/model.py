@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
 from threading import RLock
 from typing import Any
 
@@ -97,6 +99,10 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
             self._saved_slots = []
         return self._steps  # type: ignore[return-value]
 
+    def _slots(self) -> list[np.ndarray]:
+        """The optimizer's state, as a vector of this model's own lays it out."""
+        return self._saved_slots if self._steps is None else self._stepper().slots
+
     def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:
         if self._truncate is not None:
             return train_windows(self._stepper(), self._truncate, x, y, sample_weight, mask, resets)
@@ -166,6 +172,20 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
                 layer.reset_state()
 
     reset_state = reset_states
+
+    # -- copies ----------------------------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies: layers, weights, optimizer, its state and random states; plans are made anew."""
+        return copyreg.__newobj__, (type(self),), self.__dict__ | {"_runner": None, "_steps": None, "_saved_slots": self._slots()}  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.forget()
+
+    def __copy__(self) -> Runnable:
+        """A model with layers and weights of its own, as `copy.deepcopy` gives it."""
+        return copy.deepcopy(self)
 
     # -- weights ---------------------------------------------------------------------------------------------------------------
 

@@ -86,6 +86,10 @@ class Variable:
             self.params.age.now += 1  # who reads that vector looks again where its weights are
         self._storage, self.params, self.offset = storage, params, offset
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies hold: numbers of their own, outside of any vector."""
+        return self.__dict__ | {"params": None, "offset": 0, "_storage": self._storage.copy()}
+
     def __repr__(self) -> str:
         return f"<Variable {self.path} shape={self.shape} dtype={self.dtype}>"
 

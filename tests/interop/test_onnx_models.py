@@ -1,5 +1,7 @@
 """Whole ONNX models: calls, files, proof by onnxruntime, streams, what PyTorch's exporters write."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import warnings
@@ -38,6 +40,13 @@ def test_calls():
         ready(x[0, :5])
     with pytest.raises(ValueError, match=r"cannot be streamed, because none of its inputs \(x\)"):
         ready.stream()
+
+
+@pytest.mark.parametrize("way", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy, copy.copy], ids=["pickle", "deepcopy", "copy"])
+def test_copies(way):
+    ready, x = rnnfast.from_onnx(tagger().SerializeToString()), np.ones((5, 3, 4), "f")
+    expected = ready(x)
+    assert np.array_equal(way(ready)(x), expected)
 
 
 def test_several_outputs_are_new_arrays():

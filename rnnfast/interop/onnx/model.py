@@ -47,6 +47,10 @@ class OnnxModel:
         self.output_names: list[str] = list(description["outputs"])
         self.proof: tuple[list[np.ndarray], list[np.ndarray]] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies: the description and the arrays; the program is made anew."""
+        return type(self), (self._description, [array.copy() for array in self._arrays], self.label), {"proof": self.proof}
+
     # -- running ---------------------------------------------------------------------------------------------------------------
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
