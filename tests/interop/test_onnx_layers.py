@@ -129,11 +129,11 @@ def test_joined_branches():
     rng = np.random.default_rng(2)
     draw = lambda *shape: rng.standard_normal(shape).astype("f")
     nodes = [
-        MAKE("MatMul", ["x", "K"], ["a"]), MAKE("Tanh", ["a"], ["t"]), MAKE("Add", ["b", "a"], ["ab"]), MAKE("Mul", ["t", "ab"], ["m"]), MAKE("Sub", ["m", "t"], ["s"]),
+        MAKE("MatMul", ["x", "K"], ["a"]), MAKE("Tanh", ["a"], ["t"]), MAKE("MatMul", ["x", "K2"], ["a2"]), MAKE("Add", ["b", "a2"], ["ab"]), MAKE("Mul", ["t", "ab"], ["m"]), MAKE("Sub", ["m", "t"], ["s"]),
         MAKE("Concat", ["s", "x"], ["c"], axis=-1), MAKE("Transpose", ["c"], ["ct"], perm=[0, 2, 1]), MAKE("GlobalMaxPool", ["ct"], ["p"]), MAKE("Flatten", ["p"], ["f"]),
         MAKE("Gemm", ["f", "G", "b2"], ["y"], transB=1),
     ]  # fmt: skip
-    proto = graph(nodes, [value("x", None, ["n", "t", 3])], ["y"], {"K": draw(3, 4), "b": draw(4), "G": draw(2, 7), "b2": draw(2)})
+    proto = graph(nodes, [value("x", None, ["n", "t", 3])], ["y"], {"K": draw(3, 4), "K2": draw(3, 4), "b": draw(4), "G": draw(2, 7), "b2": draw(2)})
     assert sorted(kinds(lifted(proto))) == ["Activation", "Concatenate", "Dense", "Dense", "Dense", "GlobalMaxPooling1D", "Multiply", "Subtract"]
 
 
@@ -183,3 +183,75 @@ def test_written_again(tmp_path):
     x = rng.normal(size=(2, 6, 3)).astype("f")
     np.testing.assert_array_equal(again.predict_on_batch(x), model.predict_on_batch(x))
 
+
+def drawn(model, seed=4):
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.normal(0, 0.5, v.shape) for v in model.weights])
+    return model
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul"])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("cell", ["SimpleRNN", "LSTM", "GRU"])
+def test_two_nodes_are_one_bidirectional(cell, sequences, merge, tmp_path):
+    two = lambda **options: rnnfast.layers.Bidirectional(getattr(rnnfast.layers, cell)(4, **options), merge_mode=merge)
+    model = drawn(Sequential([Input((None, 3), name="x"), two(return_sequences=True), two(return_sequences=sequences), rnnfast.layers.Dense(2)]))
+    interop.to_onnx(model, tmp_path / "m.onnx")
+    again = rnnfast.load(tmp_path / "m.onnx").to_layers()
+    assert type(again) is Sequential and kinds(again) == ["Bidirectional", "Bidirectional", "Dense"] and again.layers[0].merge_mode == merge
+    x = np.random.default_rng(5).normal(size=(2, 6, 3)).astype("f")
+    np.testing.assert_array_equal(again.predict_on_batch(x), model.predict_on_batch(x))
+    assert [v.shape for v in again.weights] == [v.shape for v in model.weights]
+
+
+@pytest.mark.parametrize("states", [False, True])
+def test_two_nodes_with_states(states, tmp_path):
+    x, given = Input((None, 3), name="x"), [Input((4,), name=name) for name in "abcd"]
+    y, *ends = rnnfast.layers.Bidirectional(rnnfast.layers.LSTM(4, return_sequences=True, return_state=True))(x, initial_state=given if states else None)
+    joined = rnnfast.layers.Concatenate()([ends[0], ends[2]])
+    model = drawn(Model([x, *given] if states else x, [rnnfast.layers.Dense(2)(y), joined]))
+    interop.to_onnx(model, tmp_path / "m.onnx")
+    again = rnnfast.load(tmp_path / "m.onnx").to_layers()
+    assert "Bidirectional" in kinds(again)
+    rng = np.random.default_rng(5)
+    arrays = [rng.normal(size=shape).astype("f") for shape in [(2, 6, 3), *[(2, 4)] * 4 * states]]
+    for found, right in zip(again.predict_on_batch(arrays if states else arrays[0]), model.predict_on_batch(arrays if states else arrays[0]), strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+def test_two_directions_that_are_used_apart_stay_two_layers(tmp_path):
+    x = Input((None, 3), name="x")
+    ways = [rnnfast.layers.GRU(4)(x), rnnfast.layers.GRU(4, go_backwards=True)(x)]
+    model = drawn(Model(x, rnnfast.layers.Add()([rnnfast.layers.Dense(2)(way) for way in ways])))
+    interop.to_onnx(model, tmp_path / "m.onnx")
+    assert sorted(kinds(rnnfast.load(tmp_path / "m.onnx").to_layers())) == ["Add", "Dense", "Dense", "GRU", "GRU"]
+
+
+def test_a_shared_layer_stays_one(tmp_path):
+    x, other = Input((None, 3), name="x"), Input((None, 3), name="other")
+    rnn, dense = rnnfast.layers.LSTM(4), rnnfast.layers.Dense(2)
+    model = drawn(Model([x, other], rnnfast.layers.Subtract()([dense(rnn(x)), dense(rnn(other))])))
+    interop.to_onnx(model, tmp_path / "m.onnx")
+    again = rnnfast.load(tmp_path / "m.onnx").to_layers()
+    assert again.count_params() == model.count_params() and sorted(kinds(again)) == ["Dense", "LSTM", "Subtract"]
+    arrays = list(np.random.default_rng(5).normal(size=(2, 2, 6, 3)).astype("f"))
+    np.testing.assert_array_equal(again.predict_on_batch(arrays), model.predict_on_batch(arrays))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_weights_that_layers_would_untie_are_refused(turned):
+    rng = np.random.default_rng(6)
+    table = rng.normal(size=(7, 4)).astype("f")
+    nodes = [MAKE("Gather", ["E", "t"], ["e"]), *([MAKE("Transpose", ["E"], ["ET"], perm=[1, 0])] if turned else []), MAKE("MatMul", ["e", "ET"], ["y"])]
+    proto = graph(nodes, [value("t", np.zeros((1, 1), np.int64), ["n", "s"])], ["y"], {"E": table} | ({} if turned else {"ET": table.T.copy()}))
+    if turned:
+        with pytest.raises(FormatError, match=r"shares an array of shape \(4, 7\) with Embedding"):
+            lifted(proto)
+    else:
+        assert kinds(lifted(proto)) == ["Embedding", "Dense"]
+
+
+def test_equal_biases_are_stored_once_and_stay_two(tmp_path):
+    model = Sequential([Input((None, 3), name="x"), rnnfast.layers.GRU(4, return_sequences=True), rnnfast.layers.GRU(4), rnnfast.layers.Dense(4), rnnfast.layers.Dense(4)])
+    interop.to_onnx(model, tmp_path / "m.onnx")
+    assert kinds(rnnfast.load(tmp_path / "m.onnx").to_layers()) == ["GRU", "GRU", "Dense", "Dense"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from rnnfast import layers as made_of
 from rnnfast.interop.bounds import BROKEN, refuse
 from rnnfast.interop.onnx.axes import BATCH, BOTH_WAYS, FEATURES, TIME, WAY, Axes, UnfitError, Value
-from rnnfast.interop.onnx.lifting_recurrent import LAST, SEQUENCE, recurrent
+from rnnfast.interop.onnx.lifting_recurrent import LAST, MERGES, SEQUENCE, pairs_of, recurrent
+from rnnfast.interop.onnx.lifting_weights import Owners
 from rnnfast.interop.onnx.operators import OPERATORS
 from rnnfast.interop.onnx.program import NOTHING, Step
 from rnnfast.interop.onnx.recurrent import RecurrentNode
@@ -42,12 +44,13 @@ _PARTS = ("Gather", "Slice", "Split")
 def to_layers(model: OnnxModel) -> Sequential | Model:
     """See :meth:`OnnxModel.to_layers`."""
     attempts: list[tuple[int, str, str]] = []
-    for time_first in (False, True):
-        wanted: dict[int, set[str]] = {}
-        attempt = Lifting(model, time_first, wanted)
+    pairs = pairs_of(model._program)
+    for time_first, together in product((False, True), (pairs, {}) if pairs else ({},)):
+        wanted: dict[int, dict[str, str]] = {}
+        attempt = Lifting(model, time_first, together, wanted)
         try:
             attempt.build()
-            attempt = Lifting(model, time_first, wanted, sure=True)
+            attempt = Lifting(model, time_first, together, wanted, sure=True)
             made = attempt.build()
             attempt.judge(made)
             return made
@@ -67,15 +70,19 @@ class Lifting:
     model : OnnxModel
     time_first : bool
         Whether the time is the first axis of inputs.
-    wanted : dict of int to set of str
-        Which results of a recurrent node are used: what a first attempt finds and a second one, which is `sure`, makes.
+    pairs : dict of int to int
+        Recurrent nodes whose two directions become one layer, each with the other.
+    wanted : dict of int to dict of str to str
+        Which results of a recurrent node are used, and how their directions are joined: what a first attempt finds and a second one, which is `sure`, makes.
     """
 
-    def __init__(self, model: OnnxModel, time_first: bool, wanted: dict[int, set[str]], sure: bool = False) -> None:
-        self.model, self.program, self.time_first, self.wanted, self.sure = model, model._program, time_first, wanted, sure
+    def __init__(self, model: OnnxModel, time_first: bool, pairs: dict[int, int], wanted: dict[int, dict[str, str]], sure: bool = False) -> None:
+        self.model, self.program, self.time_first, self.pairs, self.wanted, self.sure = model, model._program, time_first, pairs, wanted, sure
         self.reached, self.member = -1, "inputs"
         self.results: dict[tuple[int, str], Any] = {}  # symbols of recurrent nodes
+        self.pending: dict[int, list[Value]] = {}  # of a pair's second node, whose values are known since the first
         self.weights: list[tuple[Any, list[np.ndarray]]] = []
+        self.owners = Owners()
         self.chain: list[Any] = []
         self.straight = True
 
@@ -95,8 +102,7 @@ class Lifting:
         self.end = self.inputs[0].symbol if len(self.inputs) == 1 else None
         for self.reached, step in enumerate(program.steps):
             self.member = step.member
-            if any(slot in self.values for slot in step.inputs) and not step.member.endswith(("(Shape)", "(Size)")):
-                self._step(step)
+            self._step(step)
         self.member = "outputs"
         self.outputs = [self.made(self.values[slot]) if slot in self.values else _unfit("an output does not depend on the inputs") for slot in program.outputs]
         if self.straight and self.chain and len(self.outputs) == 1 and self.outputs[0].symbol is self.end:
@@ -151,6 +157,8 @@ class Lifting:
     # -- nodes -----------------------------------------------------------------------------------------------------------------
 
     def _step(self, step: Step) -> None:
+        if any(slot in self.values for slot in step.outputs) or not any(slot in self.values for slot in step.inputs) or step.member.endswith(("(Shape)", "(Size)")):
+            return
         if isinstance(step.function, RecurrentNode):
             results = recurrent(self, step.function, step)
         else:
@@ -160,20 +168,37 @@ class Lifting:
             results = results if isinstance(results, list) else [results]
         self.values |= {slot: value for slot, value in zip(step.outputs, results, strict=False) if slot != NOTHING}
 
+    def ahead(self, number: int) -> None:
+        """Follow what a later node takes before it is its turn."""
+        steps, wanted = self.program.steps, set(self.program.steps[number].inputs)
+        needed = []
+        for step in reversed(steps[self.reached : number]):
+            if wanted & set(step.outputs) - {NOTHING}:
+                needed.append(step)
+                wanted |= set(step.inputs)
+        if steps[self.reached] in needed:
+            raise UnfitError("one of two directions starts from the other")
+        for step in reversed(needed):
+            self._step(step)
+
     def _unknown(self, op: str, step: Step, given: list[Any]) -> Value:
         raise UnfitError(f"{op} of what depends on the inputs")
 
     def _attribute(self, step: Step, op: str, name: str) -> Any:
         return getattr(step.function, "keywords", {}).get(name, OPERATORS[op].attributes[name][1])
 
-    def apply(self, layer: Any, symbols: Any, weights: list[np.ndarray] | None = None, **options: Any) -> Any:
-        """What a layer gives; the chain ends where one takes something else than what the one before it gave."""
-        found = layer(symbols, **options)
-        self.straight = self.straight and symbols is self.end and not options and not isinstance(found, list)
-        self.end = found
-        self.chain.append(layer)
-        if weights:
+    def apply(self, layer: Any, symbols: Any, weights: list[np.ndarray] | None = None, stored: list[np.ndarray] | None = None, **options: Any) -> Any:
+        """What a layer gives, or the one before it that has its weights; the chain ends where one takes something else than what the one before it gave.
+
+        `stored`: the graph's arrays that `weights` are made of, if it has them in another form.
+        """
+        owner = self.owners.layer(layer, weights if stored is None else stored) if weights else layer
+        if owner is layer and weights:
             self.weights.append((layer, weights))
+        found = owner(symbols, **options)
+        self.straight = self.straight and owner is layer and symbols is self.end and not options and not isinstance(found, list)
+        self.end = found
+        self.chain.append(owner)
         return found
 
     def made(self, value: Any) -> Value:
@@ -185,7 +210,7 @@ class Lifting:
         if value.turned:
             raise UnfitError("all outputs of the direction 'reverse' in the input's order, which go_backwards gives in the other one")
         if value.came is not None:
-            self.wanted.setdefault(value.came[0], set()).add(value.came[1])
+            self.wanted.setdefault(value.came[0], {}).setdefault(value.came[1], "Concat")
         return self._product(value) if value.kernel is not None else value
 
     def featured(self, value: Any) -> Value:
@@ -268,7 +293,7 @@ class Lifting:
             raise UnfitError("it does not multiply by a constant matrix")
         kernel = kernel.T if op == "Gemm" and self._attribute(step, op, "transB") else kernel
         value = self.featured(value)
-        value = replace(value, kernel=np.ascontiguousarray(kernel), sizes=value.sizes | {"F": kernel.shape[1]})
+        value = replace(value, kernel=kernel, sizes=value.sizes | {"F": kernel.shape[1]})
         return self._join("Add", step, [value, given[2]]) if len(given) > 2 and given[2] is not None else value
 
     def _join(self, op: str, step: Step, given: list[Any]) -> Value:
@@ -276,6 +301,8 @@ class Lifting:
         if len(given) == 1:
             return self.made(given[0])
         a, b = given[:2] if isinstance(given[0], Value) else given[1::-1]
+        if [getattr(one, "way", None) for one in given] == [0, 1] and a.symbol is b.symbol and a.axes == b.axes and a.axes[-1] == ("H",) and op in MERGES:
+            return self._merged(op, a)
         if not isinstance(b, Value) and op == "Add" and a.kernel is not None and b.size == a.kernel.shape[1] == b.shape[-1]:
             return self._product(a, b.reshape(-1))
         parts = [self.made(one) for one in given]
@@ -283,11 +310,22 @@ class Lifting:
             raise UnfitError("what it joins does not have the same axes")
         return self._of(parts[0], self.apply(_JOINS[op](dtype=self.dtype), [one.symbol for one in parts]))
 
+    def _merged(self, op: str, value: Value) -> Value:
+        """Both directions of a recurrent node in one, which its layer gives if nothing else is made of that result."""
+        assert value.came is not None
+        if self.sure and self.wanted[value.came[0]][value.came[1]] != op:
+            raise UnfitError("two directions that are joined in two ways")
+        self.wanted.setdefault(value.came[0], {})[value.came[1]] = op
+        symbol = value.symbol if self.sure else self.apply(made_of.Dense(value.sizes["H"], dtype=self.dtype), value.symbol)  # of the width that it will have
+        return replace(value, symbol=symbol, way=None, axes=[*value.axes[:-1], FEATURES], features=FEATURES, sizes=value.sizes | {"F": value.sizes["H"]})
+
     def _concat(self, op: str, step: Step, given: list[Any]) -> Value:
         if not all(isinstance(one, Value) for one in given):
             raise UnfitError("it joins constants with what depends on the inputs")
         last = self._attribute(step, op, "axis") % len(given[0].axes) == len(given[0].axes) - 1
         if last and [one.way for one in given] == [0, 1] and given[0].symbol is given[1].symbol and given[0].axes == given[1].axes and given[0].axes[-1] == ("H",):
+            if self.sure and given[0].came is not None and self.wanted[given[0].came[0]][given[0].came[1]] != op:
+                raise UnfitError("two directions that are joined in two ways")
             return replace(given[0], way=None, axes=[*given[0].axes[:-1], BOTH_WAYS])
         parts = [self.featured(one) for one in given]
         if not last or any(one.axes[:-1] != parts[0].axes[:-1] for one in parts):
@@ -331,7 +369,7 @@ class Lifting:
         pads, (stride, *_), (dilation, *_) = get("pads") or [0, 0], get("strides") or [1], get("dilations") or [1]
         symbol = self.apply(made_of.ZeroPadding1D(tuple(pads), dtype=self.dtype), value.symbol) if any(pads) else value.symbol
         layer = made_of.Conv1D(kernel.shape[0], kernel.shape[2], stride, dilation_rate=dilation, groups=get("group"), use_bias=bias is not None, dtype=self.dtype)
-        arrays = [np.ascontiguousarray(kernel.transpose(2, 1, 0))] + ([] if bias is None else [bias])
+        arrays = [kernel.transpose(2, 1, 0)] + ([] if bias is None else [bias])
         sizes = value.sizes | {"F": kernel.shape[0], "T": self.known[step.outputs[0]].shape[2]}
         return self._of(value, self.apply(layer, symbol, arrays), axes=[BATCH, FEATURES, TIME], features=FEATURES, sizes=sizes)
 

@@ -9,18 +9,45 @@ import numpy as np
 
 from rnnfast import layers as made_of
 from rnnfast.interop.onnx.axes import BATCH, BOTH_WAYS, FEATURES, TIME, WAY, Axes, UnfitError, Value
-from rnnfast.interop.onnx.program import NOTHING, Step
-from rnnfast.interop.onnx.recurrent import RecurrentNode
+from rnnfast.interop.onnx.program import MOVES, NOTHING, Program, Step
+from rnnfast.interop.onnx.recurrent import WEIGHTS, RecurrentNode
 
 if TYPE_CHECKING:
     from rnnfast.interop.onnx.lifting import Lifting
 
 SEQUENCE, LAST, CELL = RESULTS = ("sequence", "last", "cell")
+MERGES = {"Concat": "concat", "Add": "sum", "Sum": "sum", "Mean": "ave", "Mul": "mul"}
+_JOINS: dict[str, Any] = {"concat": made_of.Concatenate, "sum": made_of.Add, "ave": made_of.Average, "mul": made_of.Multiply}
+
+
+def pairs_of(program: Program) -> dict[int, int]:
+    """Nodes of one direction that are the two directions of one layer: of the same numbers but the direction, over the same input. Each with the other's place."""
+    same: dict[int, int] = {}  # the first slot of the same numbers
+    moved: dict[Any, int] = {}
+    found: dict[Any, tuple[int, str]] = {}
+    pairs: dict[int, int] = {}
+    for number, step in enumerate(program.steps):
+        inputs, node = tuple(same.get(slot, slot) for slot in step.inputs), step.function
+        if step.member.rpartition("(")[2][:-1] in MOVES:
+            how = getattr(node, "func", node), repr(getattr(node, "keywords", {})), inputs
+            same |= {slot: moved.setdefault((how, i), slot) for i, slot in enumerate(step.outputs)}
+        elif isinstance(node, RecurrentNode) and node.layer is not None and node.directions == 1:
+            way = node.attributes.get("direction", "forward")
+            settings = {name: value for name, value in node.attributes.items() if name != "direction"}
+            what = (inputs[0], inputs[4:5], node.op, len(step.inputs), node.layer.settings.units, repr(sorted(settings.items())))
+            other, its_way = found.pop(what, (-1, way))
+            if its_way == way:
+                found[what] = number, way
+            else:
+                pairs |= {number: other, other: number}
+    return pairs
 
 
 def recurrent(lifting: Lifting, node: RecurrentNode, step: Step) -> list[Value]:
     """The values of Y, Y_h and Y_c. Results that nobody wants have the symbol of another, which is not read."""
-    fused = node.layer
+    fused, number = node.layer, lifting.reached
+    if number in lifting.pending:
+        return lifting.pending.pop(number)
     rows = [BATCH, TIME] if node.layout else [TIME, BATCH]
     if fused is None:
         raise UnfitError("its weights are not constants")
@@ -30,36 +57,55 @@ def recurrent(lifting: Lifting, node: RecurrentNode, step: Step) -> list[Value]:
     lengths = lifting.known[step.inputs[4]] if len(step.inputs) > 4 and step.inputs[4] != NOTHING else None
     if lengths is not None and (step.inputs[4] in lifting.values or (lengths != value.sizes["T"]).any()):
         raise UnfitError("sequence_lens; give lengths= to the model of layers instead")
-    number = lifting.reached
-    wanted = lifting.wanted.get(number, set()) if lifting.sure else set(RESULTS)
-    found = _apply(lifting, node, step, value, wanted)
+    other = lifting.pairs.get(number)
+    if other is not None:
+        lifting.ahead(other)
+    steps = [step] if other is None else sorted([step, lifting.program.steps[other]], key=lambda one: one.function.attributes.get("direction") == "reverse")  # type: ignore[attr-defined]
+    wanted = lifting.wanted.get(number, {}) if lifting.sure else dict.fromkeys(RESULTS, "Concat")
+    found = _apply(lifting, steps, value, wanted)
     lifting.results |= {(number, name): symbol for name, symbol in found.items()}
-    any_one = next(iter(found.values()), value.symbol)
-    two = node.directions == 2
-    features, last = (BOTH_WAYS, ("H",)) if two else (FEATURES, FEATURES)
-    sizes = value.sizes | ({"D": 2, "H": fused.settings.units} if two else {"F": fused.settings.units})
-    way = WAY if two else ()
-    made = Value(any_one, [BATCH, TIME, way, last] if node.layout else [TIME, way, BATCH, last], sizes, features)
-    state: Axes = [BATCH, way, last] if node.layout else [way, BATCH, last]
-    values = [replace(made, symbol=found.get(SEQUENCE, any_one), came=(number, SEQUENCE), turned=node.attributes.get("direction") == "reverse")]
-    return values + [replace(made, symbol=found.get(name, any_one), axes=state, came=(number, name)) for name in (LAST, CELL)]
+    made = [_value(value, found.get(name, next(iter(found.values()), value.symbol)), (number, name), node, len(steps)) for name in RESULTS]
+    if other is None:
+        made[0] = replace(made[0], turned=node.attributes.get("direction") == "reverse")
+        return made
+    lifting.pending[other] = [replace(one, way=int(step is steps[0])) for one in made]
+    return [replace(one, way=int(step is steps[1])) for one in made]
 
 
-def _apply(lifting: Lifting, node: RecurrentNode, step: Step, value: Value, wanted: set[str]) -> dict[str, Any]:
+def _value(x: Value, symbol: Any, came: tuple[int, str], node: RecurrentNode, nodes: int) -> Value:
+    """One result of a node, or of one of two nodes."""
+    two = node.directions * nodes == 2
+    units = node.layer.settings.units  # type: ignore[union-attr]
+    way, last = WAY if node.directions == 2 else (), ("H",) if two else FEATURES
+    axes: Axes = [BATCH, way, last] if node.layout else [way, BATCH, last]
+    if came[1] == SEQUENCE:
+        axes = [BATCH, TIME, way, last] if node.layout else [TIME, way, BATCH, last]
+    return replace(x, symbol=symbol, axes=axes, sizes=x.sizes | ({"D": 2, "H": units} if two else {"F": units}), features=BOTH_WAYS if two else FEATURES, came=came)
+
+
+def _apply(lifting: Lifting, steps: list[Step], value: Value, wanted: dict[str, str]) -> dict[str, Any]:
     """The layer's symbols by result."""
-    initial, trained = _initial(lifting, node, step)
-    states = CELL in wanted or {SEQUENCE, LAST} <= wanted
-    layer, arrays = _layer(node, {"return_sequences": SEQUENCE in wanted, "return_state": states, "trained_initial_state": bool(trained), "dtype": lifting.dtype}, trained)
-    if initial:
-        found = lifting.apply(layer, value.symbol, arrays, initial_state=initial)
-    else:
-        found = lifting.apply(layer, value.symbol, arrays)
-    output, *ends = found if states else [found]
-    results = {SEQUENCE if SEQUENCE in wanted else LAST: output}
-    kinds = len(ends) // node.directions
+    nodes: list[Any] = [step.function for step in steps]
+    initial, trained = [], []
+    for step in steps:
+        given, learned = _initial(lifting, step.function, step)  # type: ignore[arg-type]
+        initial += given
+        trained += learned
+    directions = sum(node.directions for node in nodes)
+    if len(trained) not in (0, directions) or len(initial) not in (0, len(steps) * (2 if nodes[0].op == "LSTM" else 1)):
+        raise UnfitError("initial states of one direction of two")
+    states = CELL in wanted or {SEQUENCE, LAST} <= set(wanted)
+    output = SEQUENCE if SEQUENCE in wanted else LAST
+    options = {"return_sequences": SEQUENCE in wanted, "return_state": states, "trained_initial_state": bool(trained), "dtype": lifting.dtype}
+    layer, arrays = _layer(nodes, options, trained, MERGES[wanted.get(output, "Concat")])
+    stored = [lifting.known[slot] for step in steps for place, slot in enumerate(step.inputs) if slot != NOTHING and (place in WEIGHTS or (trained and place in (5, 6)))]
+    found = lifting.apply(layer, value.symbol, arrays, stored, **({"initial_state": initial} if initial else {}))
+    first, *ends = found if states else [found]
+    results = {output: first}
+    kinds = len(ends) // directions
     for i, name in enumerate((LAST, CELL)[:kinds]):
-        if name in wanted:
-            results[name] = ends[i] if node.directions == 1 else lifting.apply(made_of.Concatenate(dtype=lifting.dtype), [ends[i], ends[i + kinds]])
+        if name in wanted and name != output:
+            results[name] = ends[i] if directions == 1 else lifting.apply(_JOINS[MERGES[wanted[name]]](dtype=lifting.dtype), [ends[i], ends[i + kinds]])
     return results
 
 
@@ -80,14 +126,12 @@ def _initial(lifting: Lifting, node: RecurrentNode, step: Step) -> tuple[list[An
     return [], [[state[:1] for state in states] for states in by_way]
 
 
-def _layer(node: RecurrentNode, options: dict[str, Any], trained: list[list[np.ndarray]]) -> tuple[Any, list[np.ndarray]]:
-    """The layer and its weights in its order."""
-    fused = node.layer
-    assert fused is not None
-    s = fused.settings
+def _layer(nodes: list[Any], options: dict[str, Any], trained: list[list[np.ndarray]], merge: str) -> tuple[Any, list[np.ndarray]]:
+    """The layer of one or two directions, and its weights in its order."""
+    s = nodes[0].layer.settings
     made: list[Any] = []
     arrays: list[np.ndarray] = []
-    for i, way in enumerate(fused.ways):
+    for i, (fused, way) in enumerate((node.layer, way) for node in nodes for way in node.layer.ways):
         activations = fused._fused(way)
         if activations is None:
             raise UnfitError("clip, input_forget or activations that the fused cells do not have")
@@ -99,4 +143,4 @@ def _layer(node: RecurrentNode, options: dict[str, Any], trained: list[list[np.n
             cell: Any = {"LSTM": made_of.PeepholeLSTM if "peephole" in weights else made_of.LSTM, "GRU": made_of.GRU}[s.op]
             made.append(cell(s.units, recurrent_activation=activations[1], **({"reset_after": s.reset_after} if s.op == "GRU" else {}), **settings))
         arrays += [*weights.values(), *(trained[i] if trained else [])]
-    return (made_of.Bidirectional(made[0], backward_layer=made[1]) if len(made) == 2 else made[0]), arrays
+    return (made_of.Bidirectional(made[0], merge_mode=merge, backward_layer=made[1]) if len(made) == 2 else made[0]), arrays
