@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads wait for each other's cores in small factorizations, a thousand times as long as these take
+
 import zlib
 
 import numpy as np

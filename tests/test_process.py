@@ -22,6 +22,11 @@ def two_threads():
 
 
 @pytest.fixture
+def one_thread(two_threads):
+    rnnfast.set_num_threads(1)
+
+
+@pytest.fixture
 def model(rng):
     made = Sequential([Input((None, 32)), layers.LSTM(96, return_sequences=True), layers.Dense(3)])
     made.set_weights([rng.normal(0, 0.2, w.shape) for w in made.get_weights()])
@@ -92,3 +97,90 @@ def test_import_brings_numpy_alone():
     foreign = {name for name in names if name not in sys.stdlib_module_names and not name.startswith(("rnnfast", "_cython", "cython_runtime"))}
     assert foreign <= {"numpy"}
     assert not {"argparse", "multiprocessing", "asyncio", "unittest", "http"} & set(names)
+
+
+class Calling(layers.Cell):
+    """A step that calls a function first."""
+
+    state_size = output_size = 2
+    before = staticmethod(lambda: None)
+
+    def call(self, inputs, states):
+        type(self).before()
+        return inputs + states[0], [inputs + states[0]]
+
+
+@pytest.fixture
+def calling(monkeypatch):
+    made = Sequential([Input((None, 2)), layers.RNN(Calling(), return_sequences=True)])
+
+    def before(function):
+        monkeypatch.setattr(Calling, "before", staticmethod(function))
+
+    return made, before
+
+
+def test_a_cell_that_calls_its_own_model_is_told_so(calling):
+    model, before = calling
+    x = np.ones((2, 3, 2), np.float32)
+    expected = model.predict_on_batch(x)
+    model.predict_on_batch(x)
+    before(lambda: model.predict_on_batch(x))
+    with pytest.raises(RuntimeError, match="called its own model while that runs"):
+        model.predict_on_batch(x)
+    calls = []
+
+    def other_shape():
+        if not calls:
+            calls.append(None)
+            calls[0] = model.predict_on_batch(x[:1])
+
+    before(other_shape)
+    assert np.array_equal(model.predict_on_batch(x), expected)
+    assert np.array_equal(calls[0], expected[:1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_while_another_thread_predicts_leaves_no_lock_taken(calling, one_thread):
+    model, before = calling
+    x, inside, go_on = np.ones((2, 3, 2), np.float32), threading.Event(), threading.Event()
+    expected, main = model.predict_on_batch(x), threading.main_thread()
+
+    def wait():
+        if threading.current_thread() is not main:
+            inside.set()
+            go_on.wait(60)
+
+    before(wait)
+    worker = threading.Thread(target=model.predict_on_batch, args=(x,))
+    worker.start()
+    assert inside.wait(60)
+    child = os.fork()
+    if child == 0:
+        model.set_weights(model.get_weights())
+        same = all(np.array_equal(model.predict_on_batch(x), expected) for _ in range(2))
+        os._exit(0 if same else 1)
+    waiter = threading.Timer(60, os.kill, (child, 9))
+    waiter.start()
+    _, status = os.waitpid(child, 0)
+    waiter.cancel()
+    go_on.set()
+    worker.join()
+    assert status == 0
+    assert np.array_equal(model.predict_on_batch(x), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_inside_of_a_prediction(calling, one_thread):
+    """The child is in the prediction as its parent was, and ends it."""
+    model, before = calling
+    x, forked = np.ones((2, 3, 2), np.float32), []
+    expected = model.predict_on_batch(x)
+    before(lambda: forked or forked.append(os.fork()))
+    found = model.predict_on_batch(x)
+    if forked[0] == 0:
+        os._exit(0 if np.array_equal(found, expected) and np.array_equal(model.predict_on_batch(x), expected) else 1)
+    assert os.waitpid(forked[0], 0)[1] == 0
+    assert np.array_equal(found, expected)

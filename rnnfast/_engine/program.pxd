@@ -5,7 +5,10 @@ from rnnfast._engine.kernels cimport rnnf_team
 
 cdef class Lock:
     cdef PyThread_type_lock handle
+    cdef unsigned long owner  # the thread that has it, 0 if none
+    cdef int forks  # as many as led to the process that it was made in
     cdef bint take(self)
+    cdef void renew(self)
     cdef void give(self)
 
 cdef class Program:

@@ -6,7 +6,7 @@ import numpy as np
 from rnnfast._engine.python import PythonOp, raise_failure
 from rnnfast.errors import suggest
 
-from cpython.pythread cimport NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock
+from cpython.pythread cimport NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_get_thread_ident, PyThread_release_lock, PyThread_type_lock
 from cython.parallel cimport parallel, threadid
 from openmp cimport omp_get_num_threads
 from libc.stdint cimport int64_t, uint32_t
@@ -31,7 +31,7 @@ cdef enum:
 
 cdef int threads = 1
 cdef int settings = 0  # how often one was set; a program made before the last time is not called directly
-cdef int forked = 0
+cdef int forked = 0  # how many forks lead to this process
 
 
 cdef inline double clock_seconds() noexcept nogil:
@@ -43,7 +43,7 @@ cdef inline double clock_seconds() noexcept nogil:
 cdef void in_child() noexcept nogil:
     # the parent's OpenMP workers do not exist here and its runtime would wait for them
     global forked
-    forked = 1
+    forked += 1
 
 
 pthread_atfork(NULL, NULL, in_child)
@@ -258,10 +258,10 @@ cdef class WaveOp(Op):
 
 
 cdef class Lock:
-    """A lock for `with`, which C takes without a call of Python."""
+    """A lock for `with`, which C takes without a call of Python. A thread that has it already is told so; in a forked child, where the thread that has it may not be, it is a new one."""
 
     def __cinit__(self):
-        self.handle = PyThread_allocate_lock()
+        self.handle, self.forks, self.owner = PyThread_allocate_lock(), forked, 0
         if self.handle == NULL:
             raise MemoryError()
 
@@ -271,15 +271,35 @@ cdef class Lock:
 
     cdef bint take(self):
         """Take it if nobody holds it."""
-        return PyThread_acquire_lock(self.handle, NOWAIT_LOCK) == 1
+        if self.forks != forked:
+            self.renew()
+        if PyThread_acquire_lock(self.handle, NOWAIT_LOCK) != 1:
+            return False
+        self.owner = PyThread_get_thread_ident()
+        return True
+
+    cdef void renew(self):
+        cdef PyThread_type_lock fresh
+        self.forks = forked
+        if self.owner == PyThread_get_thread_ident():
+            return  # it is this thread that forked
+        fresh = PyThread_allocate_lock()
+        if fresh != NULL:
+            PyThread_free_lock(self.handle)
+            self.handle = fresh
 
     cdef void give(self):
+        self.owner = 0
         PyThread_release_lock(self.handle)
 
     def __enter__(self):
-        if not self.take():
-            with nogil:
-                PyThread_acquire_lock(self.handle, WAIT_LOCK)
+        if self.take():
+            return
+        if self.owner == PyThread_get_thread_ident():
+            raise RuntimeError("A layer or cell in Python called its own model while that runs, with arrays of the same shapes. Call another model: a copy of it, or one of fewer of its layers.")
+        with nogil:
+            PyThread_acquire_lock(self.handle, WAIT_LOCK)
+        self.owner = PyThread_get_thread_ident()
 
     def __exit__(self, *failure):
         self.give()

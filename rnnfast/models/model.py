@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import os
 from threading import RLock
 from typing import Any
 
@@ -28,6 +29,16 @@ from rnnfast.models.truncated import train_windows
 from rnnfast.plan import Plan, Variable
 
 _MAKING = RLock()  # one runner a model, also where several threads ask for the first prediction
+
+
+def _in_child() -> None:
+    """A forked child does not have the thread that may hold the lock."""
+    global _MAKING
+    _MAKING = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class Runnable(Quantized, Saved, _engine.Predictor, Trainer):

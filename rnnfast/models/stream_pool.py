@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +56,7 @@ class StreamPool:
         if isinstance(capacity, bool) or not isinstance(capacity, (int, np.integer)) or capacity < 1:
             raise ValueError(f"stream_pool: capacity must be an integer of at least 1, got {capacity!r}.")
         self._live = LiveModel(model)
-        self.capacity, self._rows, self._lock = int(capacity), _engine.PoolRows(int(capacity)), Lock()
+        self.capacity, self._rows, self._lock = int(capacity), _engine.PoolRows(int(capacity)), _engine.Lock()
         self._states = self._live.rows(self.capacity)
         self._plans: dict[int, tuple[Bound, _engine.PoolPlan]] = {}
         self._plan(self.pace)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -134,7 +133,7 @@ class Params:
         self._panels: dict[tuple[Any, ...], tuple[_engine.Buffer, np.ndarray]] = {}
         self._jobs: list[tuple[Any, ...]] = []
         self._pack: _engine.Program | None = None
-        self._packing = Lock()
+        self._packing = _engine.Lock()
         self._grads: np.ndarray | None = None
         for variable, offset in zip(self.variables, self.segments, strict=False):
             size = int(np.prod(variable.shape, dtype=object))
@@ -205,10 +204,10 @@ class Params:
                 array = aligned_zeros(size + 4 * lanes, self.dtype)
                 buffer = _engine.Buffer(f"{variable.path} panels", size)
                 buffer.point(array.ctypes.data, 0)
-                self._panels[key] = buffer, array
                 width = variable.shape[-1]
                 self._jobs.append((variable.offset + row * width, buffer, width, shape, order, int(transposed), weights))
                 self._pack, self.age.packed = None, -1
+                self._panels[key] = buffer, array  # last: a child that is forked before makes them once more
             return self._panels[key][0]
 
     def pack_op(self) -> _engine.PackOp:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -86,7 +85,7 @@ class Weights:
             self.views = [{name: torch.from_numpy(self._array(v)) for name, v in one.items()} for one in self.sets]
         self.grads: list[torch.Tensor] = []
         self.watch: Any = None
-        self.lock = Lock()
+        self.lock = _engine.Lock()
 
     def _shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         spec, columns = self.spec, GATES[self.spec.cell] * self.spec.units
