@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random as python_random
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,8 @@ def set_random_seed(seed: int) -> None:
     seed = check_seed("set_random_seed", seed)
     if seed >= 1 << 32:
         raise ValueError(f"set_random_seed: seed must be an integer in [0, 2**32), got {seed}.")
+    import random as python_random
+
     python_random.seed(seed)
     np.random.seed(seed)
     global_seed_generator().set_state((seed, 0))

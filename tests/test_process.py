@@ -96,7 +96,13 @@ def test_import_brings_numpy_alone():
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     foreign = {name for name in names if name not in sys.stdlib_module_names and not name.startswith(("rnnfast", "_cython", "cython_runtime"))}
     assert foreign <= {"numpy"}
-    assert not {"argparse", "multiprocessing", "asyncio", "unittest", "http"} & set(names)
+    assert not {"argparse", "multiprocessing", "asyncio", "unittest", "http", "csv", "pathlib", "random", "signal"} & set(names)
+
+
+def test_an_import_leaves_what_few_models_need_for_later():
+    code = "import sys, rnnfast; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {f"rnnfast.{name}" for name in ("autodiff.tape", "autodiff.scan", "plan.python_cell", "decoding", "models.stream", "models.stream_pool", "models.saving")} & set(names)
 
 
 class Calling(layers.Cell):

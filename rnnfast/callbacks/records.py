@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -108,6 +107,8 @@ class CSVLogger(Callback):
                 # Validation may not run in the first epoch.
                 self._keys += [f"val_{key}" for key in self._keys]
         with open(self.filename, "a", newline="") as file:
+            import csv  # at its first use, as all that a model in a service does without
+
             writer = csv.DictWriter(file, ["epoch", *self._keys], "NA", "ignore", delimiter=self.separator)
             if self._header:
                 writer.writeheader()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rnnfast.autodiff import Weight
-from rnnfast.autodiff.scan import Scan, call_cell, initial_states
-from rnnfast.autodiff.tape import value_of
 from rnnfast.errors import suggest
 from rnnfast.layers.base import REGISTRY, Layer, register
 from rnnfast.layers.recurrent import OverTime
 from rnnfast.plan import Tensor
-from rnnfast.plan.python_cell import PythonDirection, PythonPart
+
+if TYPE_CHECKING:
+    from rnnfast.autodiff import Weight
+    from rnnfast.plan.python_cell import PythonDirection
 
 CELLS: dict[str, type[Cell]] = {}
 C = TypeVar("C", bound="type[Cell]")
@@ -84,6 +84,8 @@ class Cell(Layer):
         self, shape: tuple[int, ...], initializer: Any = "glorot_uniform", name: str = "weight", regularizer: Any = None, constraint: Any = None
     ) -> Any:
         """Make one weight; it is an array in the expressions of `call`."""
+        from rnnfast.autodiff import Weight  # the tape is imported with the first cell
+
         self.handles.append(Weight(super().add_weight(tuple(shape), name, initializer, regularizer, constraint)))
         return self.handles[-1]
 
@@ -169,9 +171,13 @@ class StackedRNNCells(Cell):
         self.handles = [handle for cell in self.cells for handle in cell.handles]
 
     def get_initial_state(self, batch_size: int) -> list[Any]:
+        from rnnfast.autodiff.scan import initial_states
+
         return [state for cell in self.cells for state in initial_states(cell, batch_size, self.dtype)]
 
     def call(self, inputs: Any, states: list[Any], training: bool = False) -> tuple[Any, list[Any]]:  # type: ignore[override]
+        from rnnfast.autodiff.scan import call_cell
+
         left: list[Any] = list(states)
         new: list[Any] = []
         for cell in self.cells:
@@ -233,10 +239,16 @@ class RNN(OverTime):
         self.weights = self.cell.weights
 
     def initial_values(self, batch: int) -> list[np.ndarray]:
+        from rnnfast.autodiff.scan import initial_states
+        from rnnfast.autodiff.tape import value_of
+
         return [np.array(value_of(state), self.dtype) for state in initial_states(self.cell, batch, self.dtype)]
 
     def direction(self, initial: list[Tensor], backwards: bool = False) -> PythonDirection:
         back, owner = self.go_backwards or backwards, f"RNN '{self.name}'"
+        from rnnfast.autodiff.scan import Scan
+        from rnnfast.plan.python_cell import PythonDirection, PythonPart
+
         scan = lambda rows, features, training, taped: Scan(self.cell, owner, rows, features, training, taped, back)
         return PythonDirection(self.output_size, self.state_sizes, self.weights, scan, back, self.zero_output_for_mask, initial, PythonPart)
 

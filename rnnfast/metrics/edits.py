@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from rnnfast import _engine
-from rnnfast.decoding import ctc_greedy
 from rnnfast.errors import ShapeError
 from rnnfast.losses import expand_weights
 from rnnfast.metrics.base import Metric
@@ -85,6 +84,8 @@ class CharacterErrorRate(_ErrorRate):
         if not isinstance(y_pred, np.ndarray) or y_pred.ndim != 3:
             return super()._pairs(y_true, y_pred, mask)
         padding = self.blank % y_pred.shape[-1] if self.padding is None else self.padding
+        from rnnfast.decoding import ctc_greedy
+
         paths = ctc_greedy(y_pred, mask, blank=self.blank)
         return [row[row != padding].tolist() for row in np.asarray(y_true)], [path.labels for path in paths]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -15,6 +14,8 @@ def ctrl_c_between_batches() -> Iterator[Callable[[], None]]:
 
     A second Ctrl-C goes through at once. Without effect outside the main thread and where the user has a handler.
     """
+    import signal
+
     pressed = False
 
     def note(_number: int, _frame: FrameType | None) -> None:

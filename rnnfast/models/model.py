@@ -6,7 +6,7 @@ import copy
 import copyreg
 import os
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,11 +22,13 @@ from rnnfast.models.files import Saved, register_model
 from rnnfast.models.heads import unique_names
 from rnnfast.models.quantizing import Quantized
 from rnnfast.models.steps import Steps
-from rnnfast.models.stream import Stream
-from rnnfast.models.stream_pool import StreamPool
 from rnnfast.models.training import Trainer
 from rnnfast.models.truncated import train_windows
 from rnnfast.plan import Plan, Variable
+
+if TYPE_CHECKING:
+    from rnnfast.models.stream import Stream
+    from rnnfast.models.stream_pool import StreamPool
 
 _MAKING = RLock()  # one runner a model, also where several threads ask for the first prediction
 
@@ -170,10 +172,14 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
 
     def stream(self) -> Stream:
         """One live sequence: step by step with the state kept."""
+        from rnnfast.models.stream import Stream  # imported with the first stream
+
         return Stream(self)
 
     def stream_pool(self, capacity: int) -> StreamPool:
         """Up to `capacity` live sequences, of which any step together."""
+        from rnnfast.models.stream_pool import StreamPool
+
         return StreamPool(self, capacity)
 
     def reset_states(self) -> None:

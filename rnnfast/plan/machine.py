@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -48,12 +48,14 @@ class Machine:
 
 def _l2_bytes() -> int:
     """As the operating system says, else that of the smallest CPUs in view."""
-    for cache_of in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
-        try:
-            if (cache_of / "level").read_text().strip() == "2":
-                return int((cache_of / "size").read_text().strip().removesuffix("K")) * 1024
-        except (OSError, ValueError):
-            continue
+    for i in range(8):
+        found: list[int] = []
+        with suppress(OSError, ValueError):
+            for name in ("level", "size"):
+                with open(f"/sys/devices/system/cpu/cpu0/cache/index{i}/{name}") as file:
+                    found.append(int(file.read().strip().removesuffix("K")))
+            if found[0] == 2:
+                return found[1] * 1024
     return Machine.l2_bytes
 
 
