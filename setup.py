@@ -1,5 +1,6 @@
 """Build of the engine: the C of csrc/ once per instruction set, each with its own flags, and the Cython modules."""
 
+import hashlib
 import os
 import platform
 import sys
@@ -29,18 +30,55 @@ HEADERS = sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in
 MACHINE = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
 
 
+def digest_of(sources, flags):
+    digest = hashlib.sha256(repr(flags).encode())
+    for path in sources:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+def is_current(made, record, sources, flags):
+    """Whether a file is made of these sources: by their content, if it is still the one that the record is of, else by their dates."""
+    try:
+        date, digest = record.read_text().split()
+        if int(date) == os.stat(made).st_mtime_ns:
+            return digest == digest_of(sources, flags)
+    except (OSError, ValueError):
+        pass
+    return not newer_group(sources, made)
+
+
+def keep_record(made, record, sources, flags):
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(f"{os.stat(made).st_mtime_ns} {digest_of(sources, flags)}\n")
+
+
 class BuildEngine(build_ext):
-    """build_ext that first compiles one object per instruction set."""
+    """build_ext that first compiles one object per instruction set, and that knows sources by their content."""
 
     def build_extension(self, ext):
+        forced, made = self.force, self.get_ext_fullpath(ext.name)
+        what = made, Path(self.build_temp, "made", f"{ext.name}.txt"), sorted([*ext.sources, *ext.depends]), [ext.extra_compile_args, ext.define_macros]
         if ext.name == "rnnfast._engine.cpu":
-            for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": [], "portable_tiles": []}).items():
-                source = f"csrc/isa/{isa}.c"
-                made = self.compiler.object_filenames([source], output_dir=self.build_temp)
-                if self.force or newer_group([source, *HEADERS], made[0]):
-                    self.compiler.compile([source], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=C_FLAGS + flags)
-                ext.extra_objects += made
+            self.force = self.objects(ext) or forced
+        self.force = self.force or not is_current(*what)
         super().build_extension(ext)
+        self.force = forced
+        keep_record(*what)
+
+    def objects(self, ext):
+        """Make the objects of the instruction sets; whether any was made anew."""
+        anew = False
+        for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": [], "portable_tiles": []}).items():
+            source = f"csrc/isa/{isa}.c"
+            (made,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+            what = made, Path(self.build_temp, "made", f"{isa}.txt"), [source, *HEADERS], C_FLAGS + flags
+            if self.force or not is_current(*what):
+                self.compiler.compile([source], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=C_FLAGS + flags)
+                anew = True
+            keep_record(*what)
+            ext.extra_objects.append(made)
+        return anew
 
 
 def module(name, sources=(), openmp=False):
