@@ -71,7 +71,7 @@ def run(chosen: argparse.Namespace, old: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, team([wanted.own, *peers], settings) as workers:
         for case in cases:
             ready = prepare(workers, case, folder)
-            if not ready or ready[0].library != wanted.own:
+            if not ready or ready[0].peer != wanted.own:
                 continue
             times = measure(ready, case, rounds, seconds, folder)
             report["rows"].append(row(case, wanted.own, times, least_time(case, report["limits"])))

@@ -36,7 +36,7 @@ class Worker:
     """A library with one thread setting, in a process that is stopped unless it is asked."""
 
     def __init__(self, library: str, threads: int) -> None:
-        self.library, self.threads = library, threads
+        self.peer, self.threads = library, threads
         counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RNNFAST_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         environment = os.environ | {name: str(threads) for name in counts} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
         environment.setdefault("KERAS_BACKEND", backend())
@@ -114,18 +114,18 @@ def prepare(workers: list[Worker], case: Case, folder: str) -> list[Worker]:
             reason = answer["error"]
         if not reason:
             ready.append(worker)
-        elif not reason.startswith("CannotRunError") and (worker.library, reason) not in said:
-            print(f"  {worker.library} left out of {case.name}: {reason}", file=sys.stderr)
-            said.add((worker.library, reason))
+        elif not reason.startswith("CannotRunError") and (worker.peer, reason) not in said:
+            print(f"  {worker.peer} left out of {case.name}: {reason}", file=sys.stderr)
+            said.add((worker.peer, reason))
     return ready
 
 
 def measure(workers: list[Worker], case: Case, rounds: int, seconds: float, folder: str) -> Times:
     """All rounds, of the first worker's library of the case's base too."""
-    own, times = workers[0].library, Times()
-    turns = [(worker, worker.library, 0) for worker in workers]
+    own, times = workers[0].peer, Times()
+    turns = [(worker, worker.peer, 0) for worker in workers]
     if case.base:
-        for worker in [worker for worker in workers if worker.library == own]:
+        for worker in [worker for worker in workers if worker.peer == own]:
             worker.ask("prepare", 1, case.base.packed(), f"{folder}/base.npy")
             turns.append((worker, "base", 1))
     for _ in range(rounds):
