@@ -162,6 +162,34 @@ def test_every_hook_reaches_every_callback_with_both_names_of_a_batch():
         assert name in vars(CallbackList)
 
 
+def test_every_hook_is_given_logs_that_all_callbacks_share():
+    class Notes(callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.seen = {}
+
+    def noting(hook):
+        def note(self, *args):
+            args[-1]["note"] = args[-1].get("note", 0) + 1
+            self.seen[hook] = args
+
+        return note
+
+    hooks = [name for name in vars(callbacks.Callback) if name.startswith("on_")]
+    for hook in hooks:
+        setattr(Notes, hook, noting(hook))
+    both = [Notes(), Notes()]
+    model = LinearModel()
+    model.compile("sgd", "mse")
+    model.fit(X, Y, epochs=1, batch_size=20, verbose=0, callbacks=both, validation_data=(X, Y))
+    model.predict(X, verbose=0, callbacks=both)
+    for hook in hooks:
+        if hook not in ("on_batch_begin", "on_batch_end"):  # which the other hooks would call
+            assert both[1].seen[hook][-1] is both[0].seen[hook][-1], hook
+    CallbackList(both[0]).on_epoch_begin(epoch=3)
+    assert both[0].seen["on_epoch_begin"] == (3, {"note": 1})
+
+
 def test_history_keeps_a_given_one_and_plots(tmp_path):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")

@@ -49,9 +49,16 @@ class CallbackList(Callback):
 
 
 def _fan_out(hook: str) -> Callable[..., None]:
+    code = vars(Callback)[hook].__code__
+    names = code.co_varnames[1 : code.co_argcount]  # the last one is logs
+
     def call(self: CallbackList, *args: Any, **kwargs: Any) -> None:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        if given.get("logs") is None:
+            given["logs"] = {}  # as Keras: callbacks may read and write it
+        values = [given[name] for name in names]
         for callback in self.callbacks:
-            getattr(callback, hook)(*args, **kwargs)
+            getattr(callback, hook)(*values)
 
     call.__name__ = hook
     call.__doc__ = f"Call every callback's ``{hook}``."
