@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -54,31 +55,38 @@ def keep_record(made, record, sources, flags):
 
 
 class BuildEngine(build_ext):
-    """build_ext that first compiles one object per instruction set, and that knows sources by their content."""
+    """build_ext that first compiles one object per instruction set, knows sources by their content, and uses all cores."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def build_extension(self, ext):
-        forced, made = self.force, self.get_ext_fullpath(ext.name)
+        made = Path(self.get_ext_fullpath(ext.name))
         what = made, Path(self.build_temp, "made", f"{ext.name}.txt"), sorted([*ext.sources, *ext.depends]), [ext.extra_compile_args, ext.define_macros]
-        if ext.name == "rnnfast._engine.cpu":
-            self.force = self.objects(ext) or forced
-        self.force = self.force or not is_current(*what)
+        anew = ext.name == "rnnfast._engine.cpu" and self.objects(ext)
+        if anew or not is_current(*what):
+            made.unlink(missing_ok=True)
         super().build_extension(ext)
-        self.force = forced
         keep_record(*what)
 
     def objects(self, ext):
         """Make the objects of the instruction sets; whether any was made anew."""
-        anew = False
-        for isa, flags in ISA_FLAGS.get(MACHINE, {"generic": [], "portable_tiles": []}).items():
-            source = f"csrc/isa/{isa}.c"
-            (made,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
-            what = made, Path(self.build_temp, "made", f"{isa}.txt"), [source, *HEADERS], C_FLAGS + flags
-            if self.force or not is_current(*what):
-                self.compiler.compile([source], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=C_FLAGS + flags)
-                anew = True
-            keep_record(*what)
-            ext.extra_objects.append(made)
-        return anew
+        flags = ISA_FLAGS.get(MACHINE, {"generic": [], "portable_tiles": []})
+        with ThreadPoolExecutor(self.parallel) as pool:
+            found = list(pool.map(self.object, flags, flags.values()))
+        ext.extra_objects += [made for made, _ in found]
+        return any(anew for _, anew in found)
+
+    def object(self, isa, flags):
+        source = f"csrc/isa/{isa}.c"
+        (made,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        what = made, Path(self.build_temp, "made", f"{isa}.txt"), [source, *HEADERS], C_FLAGS + flags
+        anew = self.force or not is_current(*what)
+        if anew:
+            self.compiler.compile([source], output_dir=self.build_temp, include_dirs=["csrc"], extra_postargs=C_FLAGS + flags)
+        keep_record(*what)
+        return made, anew
 
 
 def module(name, sources=(), openmp=False):
