@@ -59,6 +59,25 @@ def test_several_outputs_are_new_arrays():
     assert x.tolist() == [0, 1, 2] and ready(x)[2].tolist() == [1, 1]
 
 
+def test_what_only_shapes_decide_is_computed_once_for_each():
+    nodes = [
+        MAKE("Shape", ["x"], ["s"]), MAKE("ConstantOfShape", ["s"], ["zeros"]), MAKE("Cast", ["s"], ["f"], to=1), MAKE("Add", ["x", "zeros"], ["y"]),
+        MAKE("Shape", ["y"], ["later"]), MAKE("ReduceSum", ["f"], ["sum"], keepdims=0),
+    ]  # fmt: skip
+    ready = rnnfast.from_onnx(graph(nodes, [value("x", None, ["a", "b"])], ["y", "zeros", "s", "sum", "later"]).SerializeToString())
+    asked = []
+    for step in ready._program.steps:
+        step.function = lambda *values, kept=step.function, member=step.member: (asked.append(member), kept(*values))[1]
+    for a, b in ((2, 3), (2, 3), (4, 1), (2, 3), (300, 400), (300, 400)):
+        x = np.arange(a * b, dtype="f").reshape(a, b)
+        y, zeros, shape, total, later = ready(x)
+        assert np.array_equal(y, x) and not zeros.any() and shape.tolist() == later.tolist() == [a, b] and total == a + b
+        for one in (y, zeros, shape, total, later):
+            one[...] = 9
+    assert sum("(ConstantOfShape)" in member for member in asked) == 4  # once for each shape, but for what is too large to be kept
+    assert sum("(Add)" in member for member in asked) == 6
+
+
 def test_files(tmp_path):
     model, path = decoder(), tmp_path / "m.onnx"
     path.write_bytes(model.SerializeToString())

@@ -14,9 +14,11 @@ from rnnfast.interop.bounds import BROKEN, refuse
 from rnnfast.interop.onnx.operators import OPERATORS, Operator, limited_to
 from rnnfast.interop.onnx.operators.table import allowance, check_attribute, integers
 from rnnfast.interop.onnx.recurrent import ATTRIBUTES, WEIGHTS, RecurrentNode
+from rnnfast.layers.runner import PLANS_KEPT
 
 OPSETS = (7, 26)
 FOLDING = 48 << 20  # bytes that computing constants may read and write, beside four times what the file stores
+KEPT_BYTES = 1 << 16  # of values for one set of shapes
 NOTHING = 0  # the slot of inputs that are left out
 _CONSTANT = {"value": ("array", None), "value_float": ("float", None), "value_int": ("int", None), "value_floats": ("floats", None), "value_ints": ("ints", None)}
 MOVES = ("Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # numbers, and change none
@@ -63,6 +65,8 @@ class Program:
         self.inputs = [self._define(names, name, None) for name, _, _ in description["inputs"]]
         self.outputs = self._graph(description, names)
         self.known = {slot for slot, value in enumerate(self.values) if value is not None}
+        self.moving, self.shaped = self._by_shapes()
+        self.kept: dict[tuple[Any, ...], list[Any]] = {}  # values that only the inputs' shapes decide, by these
         if self.unused:
             refuse(label, "initializers", f"without a use: {', '.join(sorted(self.unused)[:8])}")
 
@@ -204,6 +208,18 @@ class Program:
         for name in graph["outputs"]:
             self.unused.pop(name, None)
 
+    def _by_shapes(self) -> tuple[list[Step], set[int]]:
+        """The steps that look at the inputs' numbers, and the slots of what only their shapes decide."""
+        moving, shaped = [], set[int]()
+        for step in self.steps:
+            op = step.member.rpartition("(")[2][:-1]
+            fixed = op in OPERATORS and OPERATORS[op].folds and all(slot == NOTHING or slot in self.known or slot in shaped for slot in step.inputs)
+            if fixed or (op in ("Shape", "Size") and (step.inputs[0] in self.inputs or step.inputs[0] in shaped)):
+                shaped |= set(step.outputs) - {NOTHING}
+            else:
+                moving.append(step)
+        return moving, shaped
+
     # -- states ----------------------------------------------------------------------------------------------------------------
 
     def carried(self) -> dict[int, int]:
@@ -237,11 +253,13 @@ class Program:
 
     def trace(self, given: list[np.ndarray]) -> list[Any]:
         """The values in all slots."""
-        values = self.values.copy()
+        shapes = tuple([array.shape for array in given])
+        kept = self.kept.get(shapes)
+        values = (self.values if kept is None else kept).copy()
         for slot, array in zip(self.inputs, given, strict=True):
             values[slot] = array
-        with limited_to(allowance(self.stored + sum(a.nbytes for a in given))), np.errstate(all="ignore"):
-            for step in self.steps:
+        with limited_to(allowance(self.stored + sum([a.nbytes for a in given]))), np.errstate(all="ignore"):
+            for step in self.steps if kept is None else self.moving:
                 try:
                     result = step.function(*[values[i] for i in step.inputs])
                 except BROKEN as error:
@@ -252,7 +270,17 @@ class Program:
                 else:
                     values[step.outputs[0]] = result
         values[NOTHING] = None
+        if kept is None and self.shaped:
+            self._keep(shapes, values)
         return values
+
+    def _keep(self, shapes: tuple[Any, ...], values: list[Any]) -> None:
+        """Have what the shapes decided ready for the next call, if it is small."""
+        if sum(np.asarray(values[slot]).nbytes for slot in self.shaped) > KEPT_BYTES or not all(isinstance(values[slot], np.ndarray | np.generic) for slot in self.shaped):
+            return
+        if len(self.kept) >= PLANS_KEPT:
+            self.kept.pop(next(iter(self.kept)), None)
+        self.kept[shapes] = [values[slot] if slot in self.shaped else value for slot, value in enumerate(self.values)]
 
     def _fail(self, step: Step, error: Exception) -> NoReturn:
         text = str(error).removesuffix(".")
@@ -264,7 +292,7 @@ class Program:
         if not isinstance(value, np.ndarray | np.generic):
             raise FormatError(f"{self.label}: outputs: must be tensors, not sequences.")
         array = np.asarray(value)
-        borrowed = array.base is not None or slot in self.known or any(array is one for one in given)
+        borrowed = array.base is not None or slot in self.known or slot in self.shaped or any(array is one for one in given)
         return array.copy() if borrowed else array
 
 
