@@ -7,7 +7,7 @@ from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, isa, l
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
-from rnnfast._engine.live import Channel, LiveStream, PoolPlan, PoolRows, Predictor
+from rnnfast._engine.live import Channel, Lesson, LiveStream, PoolPlan, PoolRows, Predictor
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import Lock, PairOp, Program, WaveOp, get_float32_matmul_precision, get_num_threads, set_float32_matmul_precision, set_num_threads
 from rnnfast._engine.python import PythonOp
@@ -26,6 +26,7 @@ __all__ = [
     "CTCOp",
     "Channel",
     "GeneralLayer",
+    "Lesson",
     "LiveStream",
     "Lock",
     "PackOp",

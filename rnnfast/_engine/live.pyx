@@ -126,6 +126,55 @@ cdef class Channel:
             self.program.lock.give()
 
 
+cdef class Lesson:
+    """The straight way through a training program of one input and one target, in which everything but these arrays is as the last step left it.
+
+    Parameters
+    ----------
+    program : Program
+    source, target : Buffer
+    shapes : pair of tuple of int
+        Of the caller's arrays.
+    dtype : str
+    scalars : ndarray of float64
+        Where the optimizer's numbers are read.
+    result : ndarray of float64, one
+        Where the loss is written.
+    version : Version
+        Of the weights, which a step changes.
+    """
+
+    cdef readonly Program program
+    cdef Buffer source
+    cdef Buffer target
+    cdef form takes
+    cdef form aims
+    cdef double[::1] scalars
+    cdef double[::1] result
+    cdef Version version
+
+    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, double[::1] scalars, double[::1] result, Version version):
+        self.program, self.source, self.target, self.scalars, self.result, self.version = program, source, target, scalars, result, version
+        self.takes, self.aims = form_of(shapes[0], dtype), form_of(shapes[1], dtype)
+
+    def learn(self, x, y, tuple scalars):
+        """The loss before a step with these numbers of the optimizer; None, and no step, if anything needs a closer look."""
+        cdef Py_ssize_t i
+        if not self.program.is_current() or not fits(&self.takes, x, READ) or not fits(&self.aims, y, READ) or not self.program.lock.take():
+            return None
+        try:
+            self.source.view.data, self.target.view.data = <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(y)
+            for i in range(len(scalars)):
+                self.scalars[i] = scalars[i]
+            with nogil:
+                self.program.launch(self.program.team_size, 0, self.program.count)
+            self.program.finish()
+            self.version.now += 1
+            return self.result[0]
+        finally:
+            self.program.lock.give()
+
+
 cdef enum:
     CHANNELS_KEPT = 16
 

@@ -67,6 +67,8 @@ class Goal:
         self.dtype = np.dtype(np.int64 if self.loss.per_sequence else b.dtype)
         self.rows_weights, self.result = np.zeros(y.rows.capacity), np.zeros(1)
         self.even = False  # whether all rows weigh the same, from the last call on
+        looks = type(self.loss).prepare is not Loss.prepare or type(self.loss).target_mask is not Loss.target_mask
+        self.plain = not looks and self.dtype == b.dtype  # whether targets of y's shape are taken as they are, whatever they hold
         self.staged = np.empty(0, self.dtype)
         self.target, weight_buffer, result = Buffer("target", 0), Buffer("weight", 0), Buffer("loss", 0)
         weight_buffer.point(self.rows_weights.ctypes.data, 1)

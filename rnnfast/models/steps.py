@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast._engine import Buffer
+from rnnfast._engine import Buffer, Lesson
 from rnnfast.layers.runner import Arrays, Bound, Masks, Runner, States
 from rnnfast.models.goals import Goal, no_gradient
 from rnnfast.models.heads import Head
@@ -51,6 +51,8 @@ class Steps:
         Of the outputs that have one, in the last step, without their weights.
     gradient_norm : float or None
         Of the whole gradient before clipping, in the last training step.
+    lesson : Lesson or None
+        What runs another step of arrays like the last step's, if that had nothing but them.
     """
 
     def __init__(self, runner: Runner, heads: list[Head], optimizer: Optimizer, predictions: bool, before: Steps | None = None, log_norm: bool = False) -> None:
@@ -66,6 +68,7 @@ class Steps:
         self.output_masks = self.no_masks
         self.losses: list[float] = []
         self.gradient_norm: float | None = None
+        self.lesson: Lesson | None = None
         self.norm = np.zeros(1)
         self.carried: dict[int, States] = {}  # of truncated training, by the batch's size
         self.scalars = np.zeros(8)
@@ -215,6 +218,8 @@ class Steps:
         bound = self._bound(xs, steps, cuts, train, carried, self._columns(targets))
         outputs = [np.empty(t.shape, runner.dtype) for _, t in bound.outputs]
         goals: list[Goal] = bound.extra["goals"]
+        if train:
+            self.lesson = None
         with bound.program.lock:
             runner.refresh(bound, steps, cuts)
             self.output_masks = self._masks(bound, valid, counted)
@@ -227,7 +232,32 @@ class Steps:
             total += goal.weight * loss
         if train:
             self._finish_update()
+            if carried is cuts[0] is None and not outputs and self.output_masks is self.no_masks:
+                self.lesson = self._lesson(bound)
         return total, (outputs if self.several else outputs[0]) if outputs else None
+
+    def again(self, x: Any, y: Any) -> float | None:
+        """The loss of another training step like the last one, None (and no step) if these arrays or that step need a closer look."""
+        if self.lesson is None:
+            return None
+        loss: float | None = self.lesson.learn(x, y, self.optimizer.step_scalars())
+        if loss is not None:
+            self.losses = [loss]
+            self.optimizer.iterations += 1
+        return loss
+
+    def _lesson(self, bound: Bound) -> Lesson | None:
+        """The straight way through a plan whose buffers are connected, None if more than x and y may differ at the next step, or they are not taken as they are."""
+        goal: Goal = bound.extra["goals"][0]
+        if "lesson" not in bound.extra:
+            single = len(bound.sources) == len(self.heads) == 1 and not self.runner.inlets[0].tokens
+            watched = self.measures or self.constrained or bound.extra["penalty"] is not None or goal.weight != 1.0
+            numbers, dtype = (self.scalars, goal.result, self.runner.params.age), self.runner.dtype
+            bound.extra["lesson"] = None
+            if single and goal.plain and not (watched or bound.builder.seeds):
+                x, shapes = bound.sources[0], (bound.sources[0].shape, goal.y.shape)
+                bound.extra["lesson"] = Lesson(bound.program, x.buffer, goal.target, shapes, dtype, *numbers)
+        return bound.extra["lesson"] if goal.even else None
 
     def _execute(self, bound: Bound, train: bool) -> float:
         """The native call; returns the penalties."""

@@ -232,6 +232,13 @@ class Trainer(Loop):
         float, list of float or dict
             As :meth:`evaluate` returns them, of this batch alone.
         """
+        if sample_weight is class_weight is lengths is mask is resets is truncate is None:
+            loss = self._train_again(x, y)
+            if loss is not None:
+                self._loss_tracker.reset_state()
+                self._loss_tracker.update_state(loss, len(x))
+                found = self._loss_tracker.result()
+                return {"loss": found} if return_dict else found
         self._check_compiled("train_on_batch")
         self._truncate = check_truncate(self._label, truncate)
         self.reset_metrics()
