@@ -120,7 +120,9 @@ typedef struct {
     int act, recurrent_act;
     int weights; /* of the recurrent panels, and parts: as of rnnf_matmul; a kernel is as WEIGHTS_SAME */
     void *parts;
-    int turn; /* odd: the first step walks over the panels from the last to the first; steps take turns */
+    int turn;   /* odd: the first step walks over the panels from the last to the first; steps take turns */
+    void *tape; /* as of rnnf_step; of training, where states follow one another from h[0] on, h_step apart, instead of taking turns */
+    int64_t tape_panel, h_step;
 } rnnf_run;
 
 /* One step of a cell's backward: d state = carry + dy + dg_next . R^T, then the cell's backward, which turns the tape's slots into gate gradients. */
@@ -221,6 +223,7 @@ typedef struct {
     int kind, from_logits;
     double parameter[3]; /* delta of Huber; label smoothing, epsilon; ignored class (NaN: none) */
     const void *p, *target;
+    const int64_t *source; /* the target's row of each row */
     void *dp;
     int64_t cols, target_cols;
     const double *weight;

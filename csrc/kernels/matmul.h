@@ -212,6 +212,14 @@ static void V(pack)(void *panels, const void *w, int64_t w_row, const int64_t *s
     }
 }
 
+/* A vector of rows of a matrix as columns, 0 where there are fewer of them or they are shorter. */
+static void V(pack_block)(real *to, int64_t to_row, const real *from, int64_t from_row, int64_t rows, int64_t columns) {
+    real block[LANES][LANES];
+    for (int64_t r = 0; r < LANES; r++) vstore(block[r], r < rows ? vload_n(from + r * from_row, columns) : vset(0));
+    for (int64_t c = 0; c < LANES; c++, to += to_row)
+        for (int64_t r = 0; r < LANES; r++) to[r] = block[r][c];
+}
+
 /* The same kernel transposed, for gradients: panels of four output vectors, depth over [unit panel][v][lane] as the tape's slots lie.
  * shape = {outputs, units, vectors}: panels[q][(p, v, lane)][w][:] = w[output, order[v] * units + p V + lane]. */
 static void V(pack_transposed)(void *panels, const void *w, int64_t w_row, const int64_t *shape, const int *order) {
@@ -220,10 +228,9 @@ static void V(pack_transposed)(void *panels, const void *w, int64_t w_row, const
     for (int64_t j = 0; j < total; j++) {
         const int64_t first = j / 4 * 4, nv = total - first < 4 ? total - first : 4;
         real *to = (real *)panels + first * depth * LANES + j % 4 * LANES;
-        for (int64_t k = 0; k < depth; k++, to += nv * LANES) {
-            const int64_t unit = k / (vectors * LANES) * LANES + k % LANES, v = k / LANES % vectors;
-            const real *from = (const real *)w + order[v] * units + unit;
-            for (int64_t lane = 0; lane < LANES; lane++) to[lane] = unit < units && j * LANES + lane < outputs ? from[(j * LANES + lane) * w_row] : 0;
-        }
+        for (int64_t p = 0; p < unit_panels; p++)
+            for (int64_t v = 0; v < vectors; v++, to += LANES * nv * LANES)
+                V(pack_block)(to, nv * LANES, (const real *)w + j * LANES * w_row + order[v] * units + p * LANES, w_row, outputs - j * LANES,
+                              units - p * LANES);
     }
 }

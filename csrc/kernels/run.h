@@ -35,11 +35,20 @@ static const V(chains_fn) V(chains)[2][RUN_CHAINS] = {
 };
 /* clang-format on */
 
+/* Slots [first, end) of the tape of a step. */
+INLINE void V(run_save)(const rnnf_run *k, const V(phase_shape) c, int64_t unit, int first, int end, const vec *saved) {
+    if (!k->tape) return;
+    real *tape = (real *)k->tape + unit / LANES * k->tape_panel;
+    UNROLL
+    for (int i = first; i < end; i++) vstore(tape + i * LANES, saved[i]);
+}
+
 /* The first half of a step for one unit panel. */
 INLINE void V(run_gates)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn) gates, int act, int gate, int64_t unit, const vec *xs, const vec *hs,
                          const real *h, vec *mid) {
     vec s[2] = {vload(h + unit), c.reads ? vload((const real *)k->memory + unit) : vset(0)}, saved[8];
     gates(act, gate, xs, hs, s, mid, saved);
+    V(run_save)(k, c, unit, c.late, c.ns, saved);
 }
 
 /* The second half of a step for one unit panel. */
@@ -50,6 +59,7 @@ INLINE void V(run_output)(const rnnf_run *k, const V(phase_shape) c, V(output_fn
     vstore(out + unit, new[0]);
     if (c.writes) vstore((real *)k->memory + unit, new[1]);
     if (y) vstore_n(y + unit, new[0], k->units - unit);
+    V(run_save)(k, c, unit, 0, c.late, saved);
 }
 
 /* One step of np unit panels. The equations of few panels stand in a row, where the activations are known to the compiler. */
@@ -84,7 +94,8 @@ INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn)
 /* Unit panels [p0, p1) of all steps. */
 INLINE void V(run)(const rnnf_run *given, const V(phase_shape) c, V(gates_fn) gates, V(output_fn) output, int act, int gate, const int known, int64_t p0,
                    int64_t p1) {
-    const rnnf_run own_copy = *given, *k = &own_copy;
+    rnnf_run own_copy = *given;
+    const rnnf_run *k = &own_copy;
     const int wide = c.nv > 1 ? 1 : 4, most = RUN_CHAINS / (c.nv * wide);
     const int64_t panels = (p1 - p0 + wide - 1) / wide, groups = (panels + most - 1) / most;
     const real *x = k->x;
@@ -105,9 +116,10 @@ INLINE void V(run)(const rnnf_run *given, const V(phase_shape) c, V(gates_fn) ga
             }
         }
         real *const last = h;
-        h = out, out = last;
+        h = out, out = k->tape ? out + k->h_step : last;
         x += k->x_step;
         if (y) y += k->y_step;
+        if (k->tape) own_copy.tape = (real *)k->tape + c.slots * LANES;
     }
 }
 
@@ -117,6 +129,6 @@ INLINE void V(run)(const rnnf_run *given, const V(phase_shape) c, V(gates_fn) ga
         if (k->act == ACT_tanh && k->recurrent_act == gate0) V(run)(k, c, V(cell##_gates), V(cell##_output), ACT_tanh, gate0, 1, p0, p1); \
         else V(run)(k, c, V(cell##_gates), V(cell##_output), k->act, k->recurrent_act, 0, p0, p1); \
     }
-RUN(simple_rnn, ACT_linear, .nv = 1)
-RUN(lstm, ACT_sigmoid, .nv = 4, .reads = 1, .writes = 1)
-RUN(gru, ACT_sigmoid, .nv = 3)
+RUN(simple_rnn, ACT_linear, .nv = 1, .slots = 1, .ns = 1, .late = 1)
+RUN(lstm, ACT_sigmoid, .nv = 4, .slots = 5, .ns = 5, .reads = 1, .writes = 1)
+RUN(gru, ACT_sigmoid, .nv = 3, .slots = 4, .ns = 4, .late = 1)

@@ -92,6 +92,8 @@ cdef extern from "rnnf.h" nogil:
         int64_t y_step
         int act, recurrent_act, turn, weights
         void *parts
+        void *tape
+        int64_t tape_panel, h_step
 
     ctypedef struct rnnf_step_back:
         const void *dg_next
@@ -147,6 +149,7 @@ cdef extern from "rnnf.h" nogil:
         double parameter[3]
         const void *p
         const void *target
+        const int64_t *source
         void *dp
         int64_t cols, target_cols
         const double *weight

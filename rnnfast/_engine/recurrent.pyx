@@ -335,6 +335,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     cdef int64_t t = begin, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
     cdef bint whole = a.kernel_weights == WEIGHTS_SAME and (time == 1 or a.inputs <= RUN_INPUTS)
     cdef int turn = a.turn, meeting = meets(a)
+    cdef char *last = a.h.data + (time & 1) * state
     memset(&k, 0, sizeof(k))
     k.inputs, k.units, k.act, k.recurrent_act = a.inputs, a.units, a.act, a.gate
     k.recurrent, k.recurrent_bias = a.recurrent[0].data, a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
@@ -347,6 +348,10 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     k.y_step = 0 if a.y == NULL else a.y.step if a.y.step else a.y.stride
     if begin == 0:
         begin_states(a, own)
+    if a.tape != NULL:  # the states stay where they are made
+        k.tape_panel, k.h_step, last = a.tape_panel, a.h_tape.stride, at(a, a.h_tape, time)
+        if begin == 0:
+            copy_units(a, own, a.h_tape.data, a.h.data)
     if meeting:
         rnnf_barrier(team)
     while t < end:
@@ -356,6 +361,8 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
         k.x = at_step(a, a.x, t, 0) if whole else a.x_gates.data + (t - begin) % a.chunk * k.x_step * size
         k.y = at_step(a, a.y, t, 0) if a.y != NULL else NULL
         k.h[0], k.h[1], k.turn = a.h.data + (t & 1) * state, a.h.data + (~t & 1) * state, turn + <int>(t & 1)
+        if a.tape != NULL:
+            k.h[0], k.h[1], k.tape = at(a, a.h_tape, t), at(a, a.h_tape, t + 1), tape_at(a, t, 0, 0)
         a.cell.run(&k, own.p0, own.p1)
         t += k.steps
         if meeting:
@@ -364,7 +371,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
         return
     if member == 0 or a.split != SPLIT_UNITS:
         a.turn = (turn + time) & 1
-    end_rows(a, own, 0, 1, a.h.data + (time & 1) * state)
+    end_rows(a, own, 0, 1, last)
 
 
 cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
@@ -747,7 +754,7 @@ cdef class RecurrentLayer(Op):
         a.kernel_weights, a.recurrent_weights = sizes["kernel_weights"], sizes["recurrent_weights"]
         self._take(a, buffers)
         a.tiles = tiles_of() if max(a.kernel_weights, a.recurrent_weights) >= WEIGHTS_SPLIT1 else NULL
-        a.runs = (a.cell.run != NULL and (a.recurrent_weights == WEIGHTS_SAME or (a.tiles == NULL and a.cell.gates > 1)) and not a.reverse and a.tape == NULL
+        a.runs = (a.cell.run != NULL and (a.recurrent_weights == WEIGHTS_SAME or (a.tiles == NULL and a.cell.gates > 1)) and not a.reverse
                   and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
 
     cdef _take(self, layer *a, dict buffers):
