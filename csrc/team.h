@@ -3,13 +3,11 @@
 #define RNNF_TEAM_H
 #include <sched.h>
 #include <stdint.h>
-#include <time.h>
 
 typedef struct {
     int size;
     int failed;                /* set by an op that cannot go on */
     int stop;                  /* 1 + the number of that op: its team leaves behind the barrier that follows it, and nobody sooner */
-    int64_t late;              /* nanoseconds for which its threads waited beyond what a spin is for */
     _Alignas(128) int arrived; /* each on cache lines of its own: the waiters read only `passed` */
     _Alignas(128) int passed;
 } rnnf_team;
@@ -29,12 +27,6 @@ static inline void rnnf_rest(int looks) {
     else sched_yield();
 }
 
-static inline int64_t rnnf_nanoseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return 1000000000 * (int64_t)now.tv_sec + now.tv_nsec;
-}
-
 static inline void rnnf_barrier(rnnf_team *team) {
     if (team->size == 1) return;
     const int passed = __atomic_load_n(&team->passed, __ATOMIC_RELAXED);
@@ -43,12 +35,7 @@ static inline void rnnf_barrier(rnnf_team *team) {
         __atomic_store_n(&team->passed, passed + 1, __ATOMIC_RELEASE);
         return;
     }
-    int64_t since = 0;
-    for (int looks = 0; __atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) == passed; looks++) {
-        if (looks == RNNF_SPINS) since = rnnf_nanoseconds();
-        rnnf_rest(looks);
-    }
-    if (since) __atomic_add_fetch(&team->late, rnnf_nanoseconds() - since, __ATOMIC_RELAXED);
+    for (int looks = 0; __atomic_load_n(&team->passed, __ATOMIC_ACQUIRE) == passed; looks++) rnnf_rest(looks);
 }
 
 /* A count that one thread raises and one other waits for. */

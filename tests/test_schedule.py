@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rnnfast
-from rnnfast import Input, Sequential, layers
+from rnnfast import Input, Sequential, _engine, layers
 from rnnfast.plan import machine, schedule
 from rnnfast.plan.machine import Machine
 from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, Work, choose_pair, choose_split, choose_wave
@@ -102,6 +102,51 @@ def test_a_clock_that_stands_still_gives_fixed_rates(monkeypatch):
     machine.machine.cache_clear()
     assert not machine.machine(2).measured
     machine.machine.cache_clear()
+
+
+# -- the faster way is found out -----------------------------------------------------------------------------------------------------------
+
+
+def tried(estimate, one, team, calls=3000):
+    """The ways that calls take, 0 for one thread, and their seconds over those of the faster way, where calls take what `one` and `team` say of their number."""
+    trial, ways, spent, least = _engine.Trial(estimate), [], 0.0, 0.0
+    for i in range(calls):
+        took = one(i), team(i)
+        ways.append(trial.way)
+        spent, least = spent + took[trial.way], least + min(took)
+        trial.judge(took[trial.way])
+    return ways, spent / least
+
+
+@pytest.mark.parametrize("estimate", [(100e-6, 60e-6), (60e-6, 50e-6), (1e-3, 500e-6), (1e-6, 1e-6)])
+@pytest.mark.parametrize(("one", "team"), [(90e-6, 50e-6), (50e-6, 90e-6), (60e-6, 20e-3)])
+def test_the_faster_way_is_taken_soon_and_the_other_seldom(one, team, estimate):
+    ways, cost = tried(estimate, lambda i: one, lambda i: team)
+    kept = sum(ways[100:]) / len(ways[100:])
+    assert kept > 0.95 if team < one else kept < 0.05
+    assert cost < (1.25 if team < 1e-3 else 4)  # the calls at the start, some of them late, are among 3000
+
+
+def test_a_late_call_now_and_then_changes_nothing():
+    ways, _ = tried((100e-6, 60e-6), lambda i: 90e-6, lambda i: 10e-3 if i % 200 == 150 else 50e-6)
+    assert sum(ways) > 0.9 * len(ways)
+
+
+def test_missing_cores_are_met_and_their_return_is_seen():
+    ways, _ = tried((100e-6, 60e-6), lambda i: 90e-6, lambda i: 1e-3 if 1000 <= i < 2000 else 50e-6, 6000)
+    assert sum(ways[1010:2000]) < 50
+    assert sum(ways[4000:]) > 1850
+
+
+def test_work_of_many_sizes(rng):
+    sizes = rng.uniform(0.1, 1, 3000)
+    ways, _ = tried((100e-6, 60e-6), lambda i: 90e-6 * sizes[i], lambda i: 50e-6 * sizes[i])
+    assert sum(ways[500:]) > 0.9 * len(ways[500:])
+
+
+def test_long_calls_are_not_tried_where_that_costs_a_user_seconds():
+    assert all(tried((2.0, 1.0), lambda i: 2.0, lambda i: 1.0, 500)[0])
+    assert not all(tried((2.0, 1.0), lambda i: 2.0, lambda i: 30.0, 10)[0])  # unless the team is seen to be slower than one thread was estimated
 
 
 # -- wavefronts ------------------------------------------------------------------------------------------------------------------------

@@ -230,8 +230,6 @@ cdef extern from "rnnf.h" nogil:
 cdef extern from "team.h" nogil:
     ctypedef struct rnnf_team:
         int size, failed, stop, arrived, passed
-        int64_t late
-    int64_t rnnf_nanoseconds() noexcept nogil
     void rnnf_barrier(rnnf_team *team)
     void rnnf_reach(int64_t *count, int64_t value)
     void rnnf_await(const int64_t *count, int64_t value)

@@ -11,6 +11,14 @@ cdef class Lock:
     cdef void renew(self)
     cdef void give(self)
 
+cdef class Trial:
+    cdef double seconds[2]  # of a call on one thread and on the team, first as estimated
+    cdef double credit      # seconds that calls of the slower way may cost now
+    cdef readonly int way   # of the next call
+    cdef int faster, last   # the better way so far, and that of the last call
+    cdef bint tried         # both ways
+    cdef void learn(self, double took) noexcept nogil
+
 cdef class Program:
     cdef op_work *works
     cdef void **args
@@ -21,9 +29,11 @@ cdef class Program:
     cdef int made
     cdef readonly Lock lock
     cdef double *ends  # where the moments at which the ops end are written, if somebody asks
-    cdef int alone, spell  # calls to run on one thread, because cores are missing, and how many they were from the start
+    cdef Trial whole, rest  # of runs from the first op on, and of those from a later one
     cdef list guarded  # ops that call Python
     cdef void member(self, rnnf_team *team, int tid, int begin, int end) noexcept nogil
+    cdef void gather(self, int size, int begin, int end) noexcept nogil
+    cdef void timed(self, Trial trial, int size, int begin, int end) noexcept nogil
     cdef void launch(self, int size, int begin, int end) noexcept nogil
     cdef bint is_current(self)
     cdef object finish(self)

@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, op_steps, op_work, rows_map
-from rnnfast._engine.kernels cimport rnnf_await, rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_nanoseconds, rnnf_reach, rnnf_team
+from rnnfast._engine.kernels cimport rnnf_await, rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_reach, rnnf_team
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -24,10 +24,6 @@ cdef extern from "<time.h>" nogil:
 
 cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil, void (*child)() noexcept nogil)
-
-cdef enum:
-    LATE_PERCENT = 75  # of a call's time that its threads wait for each other, before its program leaves the cores to others for a while
-    SPELL_MOST = 64    # calls
 
 cdef int threads = 1
 cdef int settings = 0  # how often one was set; a program made before the last time is not called directly
@@ -305,6 +301,51 @@ cdef class Lock:
         self.give()
 
 
+cdef double SHARE = 0.02                # of a program's time that calls of its slower way may cost
+cdef double FIRST = 1e-3, MOST = 50e-3  # seconds that they may cost at once and ever
+
+
+cdef class Trial:
+    """Which of two ways is faster, one thread (0) or the team (1), as timed calls say; the slower one is tried again at times.
+
+    Parameters
+    ----------
+    seconds : pair of float
+        What a call of each is estimated to take.
+    """
+
+    def __init__(self, seconds):
+        self.seconds[0], self.seconds[1] = seconds
+        self.way = self.faster = self.last = 1
+        self.credit, self.tried = FIRST, False
+
+    def judge(self, double took):
+        """Learn what a call of `way` took, and say in `way` how the next one is to run."""
+        self.learn(took)
+
+    cdef void learn(self, double took) noexcept nogil:
+        cdef double *seconds = self.seconds
+        cdef double known = seconds[self.way]
+        cdef int slower
+        cdef bint again
+        # the first call after another way finds caches, or the team, cold; and a late one says little, since a core may be missing but for a moment
+        if self.way == self.last and took < known:
+            seconds[self.way] -= (known - took) / 2
+            if not self.tried:  # what was estimated too high for one is so for the other
+                seconds[1 - self.way] *= seconds[self.way] / known
+        elif self.way == self.last:
+            seconds[self.way] += (min(took, 4 * known) - known) / 8
+        self.credit = min(MOST, self.credit + (SHARE * took if self.way == self.faster else seconds[self.faster] - took))
+        if seconds[1 - self.faster] < seconds[self.faster]:
+            self.faster = 1 - self.faster
+        slower = 1 - self.faster
+        self.tried |= self.way != self.last
+        again = self.way == slower != self.last
+        self.last = self.way
+        # two calls of the slower way, of which the second counts
+        self.way = slower if again or self.credit > 2 * seconds[slower] - seconds[self.faster] else self.faster
+
+
 cdef class Program:
     """Ops, bound to an arena.
 
@@ -316,13 +357,17 @@ cdef class Program:
     arena_bytes : int
     team_size : int
         Threads to run on.
+    estimate : pair of float, optional
+        Seconds that a run is estimated to take on one thread and on so many: then what is faster is found out as it runs. Bits do not depend on it.
     """
 
-    def __init__(self, list ops, list buffers, size_t arena_bytes, int team_size):
+    def __init__(self, list ops, list buffers, size_t arena_bytes, int team_size, estimate=None):
         cdef Op op
         cdef Buffer buffer
         cdef int i
         self.ops, self.team_size, self.count, self.lock, self.made = ops, team_size, len(ops), Lock(), settings
+        if estimate is not None and team_size > 1:
+            self.whole, self.rest = Trial(estimate), Trial(estimate)
         self.guarded = [one for op in ops for one in (op.record if isinstance(op, PairOp) else (op,)) if isinstance(one, PythonOp)]
         self.arena = np.zeros(arena_bytes + 128, np.uint8)
         address = (self.arena.ctypes.data + 63) // 64 * 64
@@ -354,25 +399,30 @@ cdef class Program:
         rnnf_float_mode_leave(mode)
 
     cdef void launch(self, int size, int begin, int end) noexcept nogil:
-        """Run ops [begin, end) on so many threads."""
+        """Run ops [begin, end) on so many threads, or on one if that is faster."""
+        if forked or size == 1:
+            self.gather(1, begin, end)
+        elif self.whole is None:
+            self.gather(size, begin, end)
+        elif begin == 0:
+            self.timed(self.whole, size, begin, end)
+        else:
+            self.timed(self.rest, size, begin, end)
+
+    cdef void timed(self, Trial trial, int size, int begin, int end) noexcept nogil:
+        cdef double begun = clock_seconds()
+        self.gather(size if trial.way else 1, begin, end)
+        trial.learn(clock_seconds() - begun)
+
+    cdef void gather(self, int size, int begin, int end) noexcept nogil:
         cdef rnnf_team team[1]
-        cdef int64_t begun
-        if forked:
-            size = 1
-        if self.alone > 0 and size > 1:
-            self.alone -= 1
-            size = 1
-        team[0].size, team[0].failed, team[0].late, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0, 0
+        team[0].size, team[0].failed, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0
         if size == 1:
             self.member(team, 0, begin, end)
             return
-        begun = rnnf_nanoseconds()
         with parallel(num_threads=size):
             team[0].size = omp_get_num_threads()  # there may be fewer than asked for; all write the same
             self.member(team, threadid(), begin, end)
-        # other work has the cores: every meeting would wait for the operating system
-        self.spell = 0 if 100 * team[0].late <= LATE_PERCENT * (rnnf_nanoseconds() - begun) else min(SPELL_MOST, max(1, 2 * self.spell))
-        self.alone = self.spell
 
     def run(self, int begin=0, int end=-1):
         """Run all ops, or those from `begin` up to `end`. The caller has pointed the outside buffers at its arrays and holds the lock if it shares the program."""

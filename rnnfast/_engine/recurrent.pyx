@@ -334,7 +334,8 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     cdef rnnf_run k
     cdef int64_t t = begin, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
     cdef bint whole = a.kernel_weights == WEIGHTS_SAME and (time == 1 or a.inputs <= RUN_INPUTS)
-    cdef int turn = a.turn, meeting = meets(a)
+    cdef int turn = a.turn
+    cdef bint meeting = meets(a) and team.size > 1
     cdef char *last = a.h.data + (time & 1) * state
     memset(&k, 0, sizeof(k))
     k.inputs, k.units, k.act, k.recurrent_act = a.inputs, a.units, a.act, a.gate

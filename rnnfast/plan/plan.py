@@ -95,7 +95,7 @@ class Plan:
             self.estimate = one, team + region_seconds(self.threads)
             if self.estimate[1] > GAIN * one:
                 self.threads = 1
-        return _engine.Program(self.ops, self.buffers, offset, self.threads)
+        return _engine.Program(self.ops, self.buffers, offset, self.threads, self.estimate)
 
     @property
     def memory(self) -> dict[str, int]:
