@@ -223,7 +223,6 @@ typedef struct {
     int kind, from_logits;
     double parameter[3]; /* delta of Huber; label smoothing, epsilon; ignored class (NaN: none) */
     const void *p, *target;
-    const int64_t *source; /* the target's row of each row */
     void *dp;
     int64_t cols, target_cols;
     const double *weight;

@@ -142,7 +142,7 @@ INLINE double V(row_elements)(const rnnf_loss *k, int kind, const real *restrict
 static double V(loss)(const rnnf_loss *k, int64_t r0, int64_t r1) {
     double total = 0;
     for (int64_t r = r0; r < r1; r++) {
-        const real *p = (const real *)k->p + r * k->cols, *t = (const real *)k->target + k->source[r] * k->target_cols;
+        const real *p = (const real *)k->p + r * k->cols, *t = (const real *)k->target + r * k->target_cols;
         real *dp = k->dp ? (real *)k->dp + r * k->cols : 0;
         const int sparse = k->kind == LOSS_sparse_categorical_crossentropy;
         const double weight = sparse && t[0] == k->parameter[2] ? 0 : k->weight[r];

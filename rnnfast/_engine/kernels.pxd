@@ -149,7 +149,6 @@ cdef extern from "rnnf.h" nogil:
         double parameter[3]
         const void *p
         const void *target
-        const int64_t *source
         void *dp
         int64_t cols, target_cols
         const double *weight
