@@ -118,13 +118,13 @@ def tried(estimate, one, team, calls=3000):
     return ways, spent / least
 
 
-@pytest.mark.parametrize("estimate", [(100e-6, 60e-6), (60e-6, 50e-6), (1e-3, 500e-6), (1e-6, 1e-6)])
+@pytest.mark.parametrize("estimate", [(100e-6, 60e-6), (60e-6, 50e-6), (500e-6, 250e-6), (20e-6, 15e-6)])
 @pytest.mark.parametrize(("one", "team"), [(90e-6, 50e-6), (50e-6, 90e-6), (60e-6, 20e-3)])
 def test_the_faster_way_is_taken_soon_and_the_other_seldom(one, team, estimate):
     ways, cost = tried(estimate, lambda i: one, lambda i: team)
-    kept = sum(ways[100:]) / len(ways[100:])
+    kept = sum(ways[500:]) / len(ways[500:])
     assert kept > 0.95 if team < one else kept < 0.05
-    assert cost < (1.25 if team < 1e-3 else 4)  # the calls at the start, some of them late, are among 3000
+    assert cost < (1.15 if team < 1e-3 else 4)  # the calls at the start, some of them late, are among 3000
 
 
 def test_a_late_call_now_and_then_changes_nothing():
@@ -134,7 +134,7 @@ def test_a_late_call_now_and_then_changes_nothing():
 
 def test_missing_cores_are_met_and_their_return_is_seen():
     ways, _ = tried((100e-6, 60e-6), lambda i: 90e-6, lambda i: 1e-3 if 1000 <= i < 2000 else 50e-6, 6000)
-    assert sum(ways[1010:2000]) < 50
+    assert sum(ways[1010:2000]) < 20
     assert sum(ways[4000:]) > 1850
 
 
@@ -146,7 +146,7 @@ def test_work_of_many_sizes(rng):
 
 def test_long_calls_are_not_tried_where_that_costs_a_user_seconds():
     assert all(tried((2.0, 1.0), lambda i: 2.0, lambda i: 1.0, 500)[0])
-    assert not all(tried((2.0, 1.0), lambda i: 2.0, lambda i: 30.0, 10)[0])  # unless the team is seen to be slower than one thread was estimated
+    assert not all(tried((2.0, 1.0), lambda i: 2.0, lambda i: 30.0, 4)[0])  # unless the team is seen to be slower than one thread was estimated
 
 
 # -- wavefronts ------------------------------------------------------------------------------------------------------------------------

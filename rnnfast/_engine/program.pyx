@@ -326,24 +326,25 @@ cdef class Trial:
     cdef void learn(self, double took) noexcept nogil:
         cdef double *seconds = self.seconds
         cdef double known = seconds[self.way]
+        cdef bint warm = self.way == self.last  # the first call after another way finds caches, or the team, cold
         cdef int slower
-        cdef bint again
-        # the first call after another way finds caches, or the team, cold; and a late one says little, since a core may be missing but for a moment
-        if self.way == self.last and took < known:
+        if warm and took < known:
             seconds[self.way] -= (known - took) / 2
             if not self.tried:  # what was estimated too high for one is so for the other
                 seconds[1 - self.way] *= seconds[self.way] / known
-        elif self.way == self.last:
-            seconds[self.way] += (min(took, 4 * known) - known) / 8
-        self.credit = min(MOST, self.credit + (SHARE * took if self.way == self.faster else seconds[self.faster] - took))
+        elif warm:  # a late call says little, since a core may be missing for a moment, though not for longer
+            seconds[self.way] += (took - known if took > MOST else min(took, 2 * known) - known) / 8
+        self.credit = min(MOST, self.credit + (SHARE * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
         if seconds[1 - self.faster] < seconds[self.faster]:
             self.faster = 1 - self.faster
         slower = 1 - self.faster
-        self.tried |= self.way != self.last
-        again = self.way == slower != self.last
         self.last = self.way
+        self.tried |= not warm
         # two calls of the slower way, of which the second counts
-        self.way = slower if again or self.credit > 2 * seconds[slower] - seconds[self.faster] else self.faster
+        if self.credit > 2 * seconds[slower] - seconds[self.faster] if warm else self.way == slower:
+            self.way = slower
+        else:
+            self.way = self.faster
 
 
 cdef class Program:

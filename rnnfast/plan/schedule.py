@@ -19,7 +19,6 @@ GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
 STEP = 50e-9  # seconds of a step beside its product
 HANDOVER = 200e-9  # seconds of beginning a chunk of a layer in a wavefront
 CHAIN = 1.2e-9  # seconds of one multiplication after another
-MEETINGS = 3  # that a step's meeting costs: threads arrive apart, and each fetches what the others wrote
 NEAREST = 16 * 1024  # bytes of a recurrent kernel that a step meets in the first cache, since steps walk over it from either end in turn
 EQUATIONS = 75  # operations that the functions of a gate of a unit take about as long as
 BRIEF_FLOPS = 100_000  # about 2 us of one core: below, letting go of the interpreter's lock costs other threads more than waiting for it
@@ -61,7 +60,7 @@ class Work:
         product, read = 2 * rows * width * self.depth / flops, max(0, recurrent - NEAREST) / rate
         # a few rows do not hide that a kernel is read from behind the second cache
         step = max(product + read if 1 < rows < ROWS_HIDING and rate == m.l3_rate else max(product, read), self.depth * CHAIN)
-        step += STEP + rows * width * EQUATIONS / flops + (MEETINGS * m.barrier if threads > 1 and self.depth else 0.0)
+        step += STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
         chunk = max(2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l2_rate if kernel <= m.l2_bytes / 2 else m.l3_rate))
         return self.time * (step + chunk / self.chunk)
 
