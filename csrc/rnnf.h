@@ -62,9 +62,11 @@ typedef struct {
     void *parts;             /* of SPLITn room for the parts of SPLIT_ROWS rows, of INT8 for ROWS_RUN rows of integers */
 } rnnf_matmul;
 
+enum { OUTER_RUNS = 8 };
 /* C[k, column(p, v)] = (C if accumulate) + sum over rows of A[row, k] B[row, p, v, :], column(p, v) = p c_panel + order[v] c_vector, lanes beyond `lanes_end`
  * (counted from the panel's or vector's start as the stride says) are not written. scratch holds 128 (K + 8) values. Where A is NULL
- * it counts as ones and K as 1. `next`: another sum over the same rows and panels, with scratch of its own. */
+ * it counts as ones and K as 1. With room for the sums of four vectors of all k, aligned to vectors, and scratch for OUTER_RUNS times 128 rows (or all, rounded
+ * up to 128), C is met once in so many rows. `next`: another sum over the same rows and panels, with scratch and sums of its own. */
 typedef struct rnnf_outer {
     const void *a;
     int64_t a_row, k;
@@ -74,7 +76,7 @@ typedef struct rnnf_outer {
     int64_t c_row, c_panel, c_vector, cols;
     int order[4];
     int accumulate, gated;
-    void *scratch;
+    void *scratch, *sums;
     const struct rnnf_outer *next;
 } rnnf_outer;
 

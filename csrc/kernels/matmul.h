@@ -105,52 +105,49 @@ static void V(matmul)(const rnnf_matmul *g, int64_t r0, int64_t r1, int64_t p0, 
     }
 }
 
-#define OUTER_RUN 128          /* rows reduced at a time: B's slice of a panel and A's slice of a tile stay in L1 */
-#define OUTER_FAR (128 * 1024) /* bytes of C that are more than stays near while B and A pass by */
+#define OUTER_RUN 128 /* rows reduced at a time: B's slice of a panel and A's slice of a tile stay in L1 */
 
-/* Sums of one run of rows, product[m][np][nv], to the rows of C from k on. */
-INLINE void V(outer_store)(const rnnf_outer *g, int np, int nv, int64_t panel, int64_t k, int64_t mr, const vec *product, int add) {
+/* C (+)= sums of rows [k, k + count) and np panels of nv vectors, product[count][np][nv]. */
+INLINE void V(outer_store)(const rnnf_outer *g, int np, int64_t panel, int64_t k, int64_t count, const vec *product, int add) {
+    const int nv = (int)g->nv;
+    int64_t place[4], left[4];
     for (int i = 0; i < np * nv; i++) {
         const int64_t p = panel + (nv == 1 ? i : 0), v = nv == 1 ? 0 : i;
-        const int64_t left = g->gated ? g->cols - p * LANES : g->cols - (p * nv + v) * LANES;
-        real *c = (real *)g->c + k * g->c_row + p * g->c_panel + g->order[v] * g->c_vector;
-        for (int64_t m = 0; m < mr && left > 0; m++, c += g->c_row) {
-            const vec sum = product[m * np * nv + i];
-            vstore_n(c, add ? vload_n(c, left) + sum : sum, left);
-        }
+        left[i] = g->gated ? g->cols - p * LANES : g->cols - (p * nv + v) * LANES;
+        place[i] = p * g->c_panel + g->order[v] * g->c_vector;
     }
+    real *row = (real *)g->c + k * g->c_row;
+    for (int64_t m = 0; m < count; m++, row += g->c_row)
+        for (int i = 0; i < np * nv; i++) {
+            real *c = row + place[i];
+            const vec sum = *product++;
+            if (left[i] > 0) vstore_n(c, add ? vload_n(c, left[i]) + sum : sum, left[i]);
+        }
 }
 
-/* Fetch what the next tile adds to and some of what the next panel reads. */
-INLINE void V(outer_fetch)(const rnnf_outer *g, int64_t panel, int64_t k, int64_t mr, const real *next, int64_t values) {
-    for (int64_t v = 0; v < g->nv; v++)
-        for (int64_t m = 0; m < mr; m++) __builtin_prefetch((real *)g->c + (k + m) * g->c_row + panel * g->c_panel + g->order[v] * g->c_vector, 1, 3);
-    for (int64_t i = 0; i < values; i += 64 / (int64_t)sizeof(real)) __builtin_prefetch(next + i, 0, 2);
-}
-
-/* np panels of nv vectors; np > 1 only for one vector. */
-static void V(outer_panels)(const rnnf_outer *g, const int np, int64_t rows, int64_t row0, int64_t panel, int64_t most, int add) {
-    const int nv = (int)g->nv, far = nv > 1 && g->k * g->c_row * (int64_t)sizeof(real) > OUTER_FAR;
-    const int64_t ahead = rows * g->b_row * most / (g->k ? g->k : 1);
+/* Rows [row0, row0 + rows), whose A is packed at a, of np panels; np > 1 only for one vector. Into or onto sums, if there is room for them, else C. */
+static void V(outer_panels)(const rnnf_outer *g, const int np, const real *a, int64_t rows, int64_t row0, int64_t panel, int add) {
+    const int wide = np * (int)g->nv;
+    const int64_t most = ROWS_MOST(g->nv == 1 ? 4 : g->nv);
+    const V(tile_fn) *const tiles = g->nv == 1 ? V(tiles_single)[np - 1] : V(tiles)[g->nv - 1];
     V(tile_args)
     t = {.a_row = 1, .blocks = 1, .block = rows, .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row, .w_panel = g->b_panel, .w_k = g->b_row};
-    const real *next = t.w + g->b_panel;
-    for (int64_t k = 0; k < g->k;) {
-        vec product[TILE_VECTORS];
-        const int64_t first = k - k % TILE_VECTORS;
-        t.a_k = g->k - first < TILE_VECTORS ? g->k - first : TILE_VECTORS;
-        t.a = (const real *)g->scratch + first * rows + (k - first);
-        const int64_t mr = V(next_share)(first + t.a_k - k, most);
-        if (far) V(outer_fetch)(g, panel, k, mr, next, ahead);
-        (nv == 1 ? V(tiles_single)[np - 1] : V(tiles)[nv - 1])[mr - 1](&t, 1, product);
-        V(outer_store)(g, np, nv, panel, k, mr, product, add);
-        next += ahead;
-        k += mr;
+    t.resume = add && g->sums;
+    for (int64_t k = 0; k < g->k; k += t.a_k) {
+        vec own[TILE_VECTORS * 4], *product = g->sums ? (vec *)g->sums + k * wide : own;
+        t.a_k = g->k - k < TILE_VECTORS ? g->k - k : TILE_VECTORS;
+        for (int64_t m = 0, n; m < t.a_k; m += n * t.a_next) {
+            t.a = a + k * rows + m;
+            t.a_next = V(next_share)(t.a_k - m, most);
+            n = (t.a_k - m) % most ? 1 : (t.a_k - m) / most;
+            tiles[t.a_next - 1](&t, n, product + m * wide);
+        }
+        if (!g->sums) V(outer_store)(g, np, panel, k, t.a_k, product, add);
     }
 }
 
 /* The same with an A of ones and K = 1, for one panel. */
-static void V(outer_sums)(const rnnf_outer *g, int64_t rows, int64_t row0, int64_t panel, int add) {
+static void V(outer_ones)(const rnnf_outer *g, int64_t rows, int64_t row0, int64_t panel, int add) {
     const real *b = (const real *)g->b + panel * g->b_panel + row0 * g->b_row;
     vec sums[4] = {vset(0), vset(0), vset(0), vset(0)};
     for (int64_t r = 0; r < rows; r++, b += g->b_row) {
@@ -158,13 +155,12 @@ static void V(outer_sums)(const rnnf_outer *g, int64_t rows, int64_t row0, int64
         for (int v = 0; v < 4; v++)
             if (v < g->nv) sums[v] += vload(b + v * LANES);
     }
-    V(outer_store)(g, 1, (int)g->nv, panel, 0, 1, sums, add);
+    V(outer_store)(g, 1, panel, 0, 1, sums, add);
 }
 
-/* scratch = A's run with TILE_VECTORS of k side by side, of which tiles take parts: [k / TILE_VECTORS][row][TILE_VECTORS], the last ones as wide as is left.
+/* A's run with TILE_VECTORS of k side by side, of which tiles take parts: [k / TILE_VECTORS][row][TILE_VECTORS], the last ones as wide as is left.
  * A row is copied by whole vectors; what they hold beyond it is written over by the next one. */
-static void V(outer_pack)(const rnnf_outer *g, int64_t rows, int64_t row0) {
-    real *to = g->scratch;
+static void V(outer_pack)(const rnnf_outer *g, real *to, int64_t rows, int64_t row0) {
     const int64_t safe = g->k >= LANES && g->a_row >= LANES ? rows - 1 : 0; /* rows behind which a whole vector can be read */
     for (int64_t k = 0; k < g->k; k += TILE_VECTORS) {
         const real *from = (const real *)g->a + row0 * g->a_row + k;
@@ -174,22 +170,38 @@ static void V(outer_pack)(const rnnf_outer *g, int64_t rows, int64_t row0) {
     }
 }
 
-/* The sum and those that follow it, side by side, so that what they read of B is read from memory once. */
-static void V(outer)(const rnnf_outer *first, int64_t rows, int64_t p0, int64_t p1) {
-    int64_t row0 = 0;
+/* Rows [row0, end) of one sum, run by run, so that the panel's sums stay near. */
+static void V(outer_round)(const rnnf_outer *g, int np, int64_t row0, int64_t end, int64_t panel) {
+    const real *a = g->scratch;
+    const int add = g->accumulate || row0 > 0;
+    int64_t r = row0;
     do { /* once even if there are no rows */
-        const int64_t run = rows - row0 < OUTER_RUN ? rows - row0 : OUTER_RUN;
-        for (const rnnf_outer *g = first; g; g = g->next)
-            if (g->a) V(outer_pack)(g, run, row0);
+        const int64_t run = end - r < OUTER_RUN ? end - r : OUTER_RUN;
+        if (!g->a) V(outer_ones)(g, run, r, panel, add || r > row0);
+        else V(outer_panels)(g, np, a, run, r, panel, g->sums ? r > row0 : add);
+        r += run, a += OUTER_RUN * (g->k + 8);
+    } while (r < end);
+    if (g->a && g->sums) V(outer_store)(g, np, panel, 0, g->k, g->sums, add);
+}
+
+/* The sum and those that follow it, side by side, so that what they read of B is read from memory once. A round ends where a scratch is full. */
+static void V(outer)(const rnnf_outer *first, int64_t rows, int64_t p0, int64_t p1) {
+    int64_t row0 = 0, most = OUTER_RUNS * OUTER_RUN;
+    for (const rnnf_outer *g = first; g; g = g->next)
+        if (g->a && !g->sums) most = OUTER_RUN;
+    do {
+        const int64_t end = rows - row0 < most ? rows : row0 + most;
+        for (const rnnf_outer *g = first; g; g = g->next) {
+            real *to = g->scratch;
+            for (int64_t r = row0; g->a && r < end; r += OUTER_RUN, to += OUTER_RUN * (g->k + 8))
+                V(outer_pack)(g, to, end - r < OUTER_RUN ? end - r : OUTER_RUN, r);
+        }
         for (int64_t p = p0; p < p1; p++)
             for (const rnnf_outer *g = first; g; g = g->next) {
-                const int beside = g->a && g->nv == 1 ? 4 : 1, add = g->accumulate || row0 > 0;
-                if ((p - p0) % beside) continue;
-                const int np = p1 - p < beside ? (int)(p1 - p) : beside;
-                if (g->a) V(outer_panels)(g, np, run, row0, p, ROWS_MOST(g->nv * beside), add);
-                else V(outer_sums)(g, run, row0, p, add);
+                const int beside = g->a && g->nv == 1 ? 4 : 1;
+                if ((p - p0) % beside == 0) V(outer_round)(g, p1 - p < beside ? (int)(p1 - p) : beside, row0, end, p);
             }
-        row0 += run;
+        row0 = end;
     } while (row0 < rows);
 }
 

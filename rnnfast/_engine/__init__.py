@@ -11,7 +11,7 @@ from rnnfast._engine.live import Channel, Lesson, LiveStream, PoolPlan, PoolRows
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import Lock, PairOp, Program, Trial, WaveOp, get_float32_matmul_precision, get_num_threads, set_float32_matmul_precision, set_num_threads
 from rnnfast._engine.python import PythonOp
-from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
+from rnnfast._engine.recurrent import RecurrentLayer, cell_facts, outer_scratch
 from rnnfast._engine.rowwise import PackOp, RowOp
 from rnnfast._engine.staged import StagedLayer, row_cell_facts
 from rnnfast._engine.watch import Watch
@@ -56,6 +56,7 @@ __all__ = [
     "get_num_threads",
     "isa",
     "lanes",
+    "outer_scratch",
     "parts_values",
     "row_cell_facts",
     "set_float32_matmul_precision",

@@ -10,6 +10,7 @@ cdef extern from "rnnf.h" nogil:
         ACT_COUNT
         ACT_FIRST_KEEPING_INPUT
         CELL_COUNT
+        OUTER_RUNS
         ROW_softmax
         WEIGHTS_SAME
         WEIGHTS_SPLIT1
@@ -51,6 +52,7 @@ cdef extern from "rnnf.h" nogil:
         int order[4]
         int accumulate, gated
         void *scratch
+        void *sums
         const rnnf_outer *next
 
     ctypedef struct rnnf_step:

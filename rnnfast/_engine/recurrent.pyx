@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share, share_rows
 from rnnfast._engine.cpu cimport kernels_of, tiles_of
 from rnnfast._engine.kernels cimport (
-    ACT_linear, CELL_COUNT, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_tiles, rnnf_step, rnnf_step_back, rnnf_team,
+    ACT_linear, CELL_COUNT, OUTER_RUNS, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_tiles, rnnf_step, rnnf_step_back, rnnf_team,
     WEIGHTS_SAME, WEIGHTS_SPLIT1,
 )
 
@@ -606,6 +606,11 @@ cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil
         end_carry(a, own)
 
 
+cpdef int64_t outer_scratch(int64_t rows, int64_t k) noexcept nogil:
+    """Elements of the scratch of `outer` that C met as seldom as possible asks for."""
+    return 128 * max(<int64_t>1, min(<int64_t>OUTER_RUNS, (rows + 127) // 128)) * (k + 8)
+
+
 # Sums over all rows that one thread adds up in one pass over the tape, and their share of scratch.
 ctypedef struct sums:
     rnnf_outer one[4 + STATES_MOST]
@@ -627,8 +632,9 @@ cdef void add_sum(const layer *a, sums *all, const operand *inputs, int64_t k0, 
     for i in range(gates):
         g.order[i] = i if product == 2 else a.order[product][first + i]
     if inputs != NULL:
-        g.a, g.a_row, g.k, g.scratch = inputs.data + k0 * size, inputs.stride, k1 - k0, all.scratch
-        all.scratch += 128 * (k1 - k0 + 8) * size
+        g.a, g.a_row, g.k, g.sums = inputs.data + k0 * size, inputs.stride, k1 - k0, all.scratch
+        g.scratch = all.scratch + 4 * a.k.lanes * g.k * size
+        all.scratch = <char *>g.scratch + outer_scratch(a.rows.count, g.k) * size
     if all.count:
         all.one[all.count - 1].next = g
     all.count += 1

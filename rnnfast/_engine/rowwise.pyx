@@ -151,7 +151,8 @@ cdef void outer_columns(const task *a, rnnf_team *team, int member) noexcept nog
     memset(&g, 0, sizeof(g))
     g.a, g.a_row, g.k, g.b_row, g.b_panel, g.nv = a.x.data, a.x.stride, a.n, a.work.stride, 4 * v, 4
     g.c_panel, g.c_vector, g.cols, g.b = 4 * v, v, a.m, a.work.data
-    g.scratch = a.slot[0].data + member * a.slot[0].stride * a.k.itemsize
+    g.sums = a.slot[0].data + member * a.slot[0].stride * a.k.itemsize
+    g.scratch = <char *>g.sums + 4 * v * a.n * a.k.itemsize
     for i in range(4):
         g.order[i] = i
     share(full, team, member, 1, &begin, &end)

@@ -240,7 +240,7 @@ class Builder:
 
         def back() -> None:
             padded = -(-outputs // self.lanes) * self.lanes
-            scratch_size = 128 * (inputs + 8)
+            scratch_size = self.sums_room(rows, inputs)
             numbers = {"n": inputs, "m": outputs, "act": act}
             work = self.buffer("d before activation", rows.capacity * padded, padded)
             buffers = {
@@ -255,6 +255,10 @@ class Builder:
 
         self.on_backward(back)
         return y
+
+    def sums_room(self, rows: Rows, *depths: int) -> int:
+        """Elements of scratch with which one thread adds up kernels of so many rows, side by side, over packed rows."""
+        return sum(_engine.outer_scratch(rows.capacity, depth) + 4 * self.lanes * depth for depth in depths)
 
     def _narrow(self, buffer: Buffer | None, width: int) -> Buffer:
         """The same memory as rows of `width`: features of rank 2 and more are rows of their last axis."""

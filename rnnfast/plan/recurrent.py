@@ -183,9 +183,9 @@ class _Layer(Part):
             buffers["dx"] = b.rows_buffer("d x", self.x.rows, self.inputs)
 
     def _scratch_size(self) -> int:
-        """Of one thread: 128 rows of all that enters a product, each with 8 values more."""
+        """Of one thread: what it adds up side by side."""
         operands = self.mask_count + 1 if self.dropped else max(self.d.wide, len(self.phases))
-        return 128 * (self.inputs + 8 + operands * (self.d.units + 8))
+        return self.b.sums_room(self.x.rows, self.inputs, *operands * [self.d.units])
 
     def outputs(self, buffer: Buffer | None, name: str, prefix: str = "") -> dict[str, Buffer | None]:
         """Where the states and what is shown beside them stand in a buffer of outputs (or of their gradients)."""

@@ -140,7 +140,7 @@ class StagedPart(Part):
         """The gradient of one matrix: x^T dy over all rows."""
         b = self.b
         inputs, outputs = variable.shape
-        size = 128 * (inputs + 8)
+        size = b.sums_room(self.x.rows, inputs)
         buffers = {
             "x": self.buffers[x], "y": self.buffers[dy], "dy": self.buffers[dy], "dkernel": b.gradient(variable),
             "work": b.rows_buffer("d rows", self.x.rows, self._padded(outputs)), "slot0": b.buffer("scratch", size * b.plan.threads, size),
