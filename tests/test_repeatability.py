@@ -159,13 +159,14 @@ def test_step_by_step_is_the_whole_sequence(spec, rng):
     assert same(np.concatenate(chunks), whole)
 
 
+@pytest.mark.parametrize("steps", [9, 40])  # with 33 rows: gradients of weights in one round of rows, and in two
 @pytest.mark.parametrize("threads", [1, 2])
-def test_training_steps_do_not_depend_on_threads(threads, rng):
+def test_training_steps_do_not_depend_on_threads(threads, steps, rng):
     rnnfast.set_num_threads(threads)
     weights = []
     for n in (threads, 1):
         rnnfast.set_num_threads(n)
-        model, x, _ = made(MODELS["dense-first"], (33, 9, 5), np.random.default_rng(3))
+        model, x, _ = made(MODELS["dense-first"], (33, steps, 5), np.random.default_rng(3))
         model.compile(optimizer="adam", loss="mse")
         y = np.random.default_rng(4).normal(size=(33, 3)).astype(np.float32)
         for _ in range(5):

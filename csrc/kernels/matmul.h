@@ -172,14 +172,13 @@ static void V(outer_pack)(const rnnf_outer *g, real *to, int64_t rows, int64_t r
 
 /* Rows [row0, end) of one sum, run by run, so that the panel's sums stay near. */
 static void V(outer_round)(const rnnf_outer *g, int np, int64_t row0, int64_t end, int64_t panel) {
-    const real *a = g->scratch;
     const int add = g->accumulate || row0 > 0;
     int64_t r = row0;
     do { /* once even if there are no rows */
         const int64_t run = end - r < OUTER_RUN ? end - r : OUTER_RUN;
         if (!g->a) V(outer_ones)(g, run, r, panel, add || r > row0);
-        else V(outer_panels)(g, np, a, run, r, panel, g->sums ? r > row0 : add);
-        r += run, a += OUTER_RUN * (g->k + 8);
+        else V(outer_panels)(g, np, (const real *)g->scratch + (r - row0) * (g->k + 8), run, r, panel, g->sums ? r > row0 : add);
+        r += run;
     } while (r < end);
     if (g->a && g->sums) V(outer_store)(g, np, panel, 0, g->k, g->sums, add);
 }
