@@ -10,7 +10,9 @@ typedef struct {
     int nv, xg, x0, nx, slots, s0, ns, late, reads, writes, vectors, many;
 } V(phase_shape);
 
-#define RUN_MOST (REAL64 || ROWS_RUN > SPLIT_ROWS ? ROWS_RUN : SPLIT_ROWS)
+/* Products of so many rows are kept before their equations are computed: each panel is read from memory once in as many. */
+#define STEP_ROWS 66
+#define FAR_BYTES (384 * 1024) /* kernels that are more than L2 keeps from one step to the next */
 
 typedef void (*V(gates_fn))(int, int, const vec *, const vec *, const vec *, vec *, vec *);
 typedef void (*V(output_fn))(int, const vec *, const vec *, vec *, vec *);
@@ -81,7 +83,7 @@ INLINE void V(step_output)(const rnnf_step *k, const V(phase_shape) c, V(output_
 static void V(gated_product)(const rnnf_step *k, V(tile_args) t, int64_t mr, int nv, vec *product) {
     for (int v = 0; v < nv; v++) {
         V(tile_args) one = t;
-        vec column[ROWS_RUN];
+        vec column[STEP_ROWS];
         one.a += v * k->a_gate;
         one.w += v * LANES;
         if (one.init) one.init += v * LANES;
@@ -137,10 +139,14 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
           .w_panel = k->inputs * nv * LANES,
           .w_k = nv * LANES,
           .init = k->x_bias ? (const real *)k->x_bias + first * LANES : 0};
+    const int far = r1 - r0 > ROWS_MOST(nv) && k->units * c.nv * (depth + (within ? k->inputs : 0)) * (int64_t)sizeof(real) > FAR_BYTES;
+    const int64_t on = (k->backwards ? -1 : 1) * nv * LANES;
     (void)o;
     for (int64_t r = r0; r < r1;) {
-        const int64_t n = parts_of(k) ? r1 - r : V(next_share)(r1 - r, ROWS_RUN);
-        vec product[RUN_MOST * 4], x_product[ROWS_RUN * 4], mid[RUN_MOST * 4][2];
+        const int64_t n = parts_of(k) ? r1 - r : V(next_share)(r1 - r, STEP_ROWS);
+        vec product[STEP_ROWS * 4], x_product[STEP_ROWS * 4], mid[STEP_ROWS * 4][2];
+        tx.next = far && r == r0 ? t.w : 0; /* further runs of rows find in L2 what the first one has read */
+        t.next = !far || r > r0 ? 0 : within ? tx.w + on * k->inputs : t.w + on * depth;
         const real *x = (const real *)k->x_gates + r * k->x_row + (within ? 0 : panel * c.xg * LANES);
         t.a = (const real *)k->a + r * k->a_row;
         if (within) {

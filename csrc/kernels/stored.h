@@ -125,7 +125,7 @@ static void V(halves_rows)(const V(operands) * o, const char *w, const real *ini
             vstore(part + 2 * i * LANES, (vec)(word << 16));
             vstore(part + (2 * i + 1) * LANES, (vec)(word & upper));
         }
-        V(rows_pass)(&t, nv, rows, product);
+        V(rows_pass)(&t, nv, rows, 0, product);
     }
 }
 

@@ -17,6 +17,7 @@ typedef struct {
     int64_t w_panel, w_k;
     const real *init; /* np nv vectors, or NULL for zero */
     int resume;       /* go on from the sums in product instead */
+    const real *next; /* rows_product fetches into L2 the part that it reads next while it computes with one, and at its end this; NULL: it fetches none */
 } V(tile_args);
 
 typedef void (*V(tile_fn))(const V(tile_args) *, int64_t tiles, vec *product);
@@ -120,13 +121,17 @@ INLINE int V(next_share)(int64_t left, int64_t most) {
 /* Products of up to ROWS_RUN rows are kept before their equations are computed. */
 #define ROWS_RUN 24
 
-/* One part of the depth of rows_product. */
-INLINE void V(rows_pass)(V(tile_args) * t, int nv, int64_t rows, vec *product) {
-    const int64_t most = ROWS_MOST(nv);
+#define PART_BYTES 16384
+#define LINE_BYTES 64
+
+/* One part of the depth of rows_product. Each tile fetches its share of a part from `ahead` on, if that is not NULL. */
+INLINE void V(rows_pass)(V(tile_args) * t, int nv, int64_t rows, const real *ahead, vec *product) {
+    const int64_t most = ROWS_MOST(nv), lines = ahead ? PART_BYTES / LINE_BYTES / ((rows + most - 1) / most) : 0;
     const real *const a = t->a;
     while (rows > 0) {
-        const int64_t mr = V(next_share)(rows, most), tiles = rows >= 2 * most ? rows / most - 1 : 1;
+        const int64_t mr = V(next_share)(rows, most), tiles = rows >= 2 * most && !ahead ? rows / most - 1 : 1;
         t->a_next = mr * t->a_row;
+        for (int64_t l = 0; l < lines; l++, ahead += LINE_BYTES / sizeof(real)) __builtin_prefetch(ahead, 0, 2);
         V(tiles)[nv - 1][mr - 1](t, tiles, product);
         t->a += tiles * t->a_next;
         product += tiles * mr * nv;
@@ -136,19 +141,18 @@ INLINE void V(rows_pass)(V(tile_args) * t, int nv, int64_t rows, vec *product) {
 }
 
 /* Rows [0, rows) against one panel of nv vectors: product[row][v]. A panel that several tiles read is read in parts that stay in L1. *t is left as it was. */
-#define PART_BYTES 16384
 static void V(rows_product)(V(tile_args) * t, int nv, int64_t rows, vec *product) {
     const int plain = t->blocks == 1;
     int64_t *const count = plain ? &t->block : &t->blocks;
-    const int64_t total = *count, k_step = plain ? 1 : t->block, a_step = plain ? t->a_k : t->block_stride;
-    const int64_t part = PART_BYTES / (nv * VBYTES * k_step), most = rows <= ROWS_MOST(nv) || part < 1 ? total : part;
+    const int64_t total = *count, a_step = plain ? t->a_k : t->block_stride, w_step = (plain ? 1 : t->block) * t->w_k;
+    const int64_t part = PART_BYTES / (nv * VBYTES * (plain ? 1 : t->block)), most = rows <= ROWS_MOST(nv) || part < 1 ? total : part;
     const real *const a = t->a, *const w = t->w;
     int64_t done = 0;
     do { /* once even if there is no depth */
         *count = total - done < most ? total - done : most;
-        t->a = a + done * a_step, t->w = w + done * k_step * t->w_k, t->resume = done > 0;
-        V(rows_pass)(t, nv, rows, product);
+        t->a = a + done * a_step, t->w = w + done * w_step, t->resume = done > 0;
         done += most;
+        V(rows_pass)(t, nv, rows, t->next && done < total ? w + done * w_step : t->next, product);
     } while (done < total);
     *count = total, t->a = a, t->w = w, t->resume = 0;
 }
