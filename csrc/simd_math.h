@@ -82,8 +82,8 @@ INLINE vec V(expm1_nonpositive)(vec x) {
 /* tanh(x) = (1 - e) / (1 + e), e = exp(-2|x|) = 2^n (1 + p), each of the two rounded once. Max error: 2 ULP. One part of ln 2 will do, since e is small where n
  * is large. */
 INLINE vec V(tanh)(vec x) {
-    const vec a = vmax(vset(EXP_UNDERFLOW), 2 * vnabs(x)), magic = vset(EXP_MAGIC + EXP_BIAS), n = vfma(a, vset(LOG2_E), magic);
-    const vec p = V(expm1_core)(vfma(n - magic, vset(-LN2), a)), scale = V(exp2_integer)(n);
+    const vec half = vmax(vset(EXP_UNDERFLOW / 2), vnabs(x)), magic = vset(EXP_MAGIC + EXP_BIAS), n = vfma(half, vset(2 * LOG2_E), magic);
+    const vec p = V(expm1_core)(vfma(n - magic, vset(-LN2), 2 * half)), scale = V(exp2_integer)(n);
     const vec above = vfma(-p, scale, 1 - scale), below = vfma(p, scale, 1 + scale);
     return (vec)((ivec)(above / below) | ((ivec)x & vsignbit));
 }
