@@ -9,7 +9,17 @@ from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
 from rnnfast._engine.live import Channel, Lesson, LiveStream, PoolPlan, PoolRows, Predictor
 from rnnfast._engine.normalization import BatchNormOp
-from rnnfast._engine.program import Lock, PairOp, Program, Trial, WaveOp, get_float32_matmul_precision, get_num_threads, set_float32_matmul_precision, set_num_threads
+from rnnfast._engine.program import (
+    Lock,
+    PairOp,
+    Program,
+    Trial,
+    WaveOp,
+    get_float32_matmul_precision,
+    get_num_threads,
+    set_float32_matmul_precision,
+    set_num_threads,
+)
 from rnnfast._engine.python import PythonOp
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts, outer_scratch
 from rnnfast._engine.rowwise import PackOp, RowOp
