@@ -12,6 +12,21 @@ class Channel:
         self, program: Program, source: Buffer, target: Buffer, shapes: tuple[tuple[int, ...], tuple[int, ...]], dtype: str, brief: bool = False, vocabulary: int = 0
     ) -> None: ...
 
+class Lesson:
+    program: Program
+    def __init__(
+        self,
+        program: Program,
+        source: Buffer,
+        target: Buffer,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+        dtype: str,
+        scalars: np.ndarray,
+        result: np.ndarray,
+        version: Version,
+    ) -> None: ...
+    def learn(self, x: Any, y: Any, scalars: tuple[float, ...]) -> float | None: ...
+
 class Predictor:
     version: Version | None
     def forget(self, version: Version | None = None) -> None: ...
