@@ -10,9 +10,9 @@ typedef struct {
     int nv, xg, x0, nx, slots, s0, ns, late, reads, writes, vectors, many;
 } V(phase_shape);
 
-/* Products of so many rows are kept before their equations are computed: each panel is read from memory once in as many. */
+/* Of large kernels the products of so many rows are kept before their equations are computed: each panel is read from memory once in as many. */
 #define STEP_ROWS 66
-#define FAR_BYTES (384 * 1024) /* kernels that are more than L2 keeps from one step to the next */
+#define FAR_BYTES (7 << 20) /* kernels that are worth fetching ahead: L3 is slow in giving as many at each step */
 
 typedef void (*V(gates_fn))(int, int, const vec *, const vec *, const vec *, vec *, vec *);
 typedef void (*V(output_fn))(int, const vec *, const vec *, vec *, vec *);
@@ -143,7 +143,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
     const int64_t on = (k->backwards ? -1 : 1) * nv * LANES;
     (void)o;
     for (int64_t r = r0; r < r1;) {
-        const int64_t n = parts_of(k) ? r1 - r : V(next_share)(r1 - r, STEP_ROWS);
+        const int64_t n = parts_of(k) ? r1 - r : V(next_share)(r1 - r, far ? STEP_ROWS : ROWS_RUN);
         vec product[STEP_ROWS * 4], x_product[STEP_ROWS * 4], mid[STEP_ROWS * 4][2];
         tx.next = far && r == r0 ? t.w : 0; /* further runs of rows find in L2 what the first one has read */
         t.next = !far || r > r0 ? 0 : within ? tx.w + on * k->inputs : t.w + on * depth;
