@@ -12,7 +12,7 @@ from rnnfast import _engine
 from rnnfast.plan.machine import L2_BYTES, Machine, machine
 
 ROWS_WITHIN = 4  # from so many rows on the tiles of one step are as full as those of many steps
-ROWS_HIDING = 16  # with so many a step computes longer than it reads its kernels from L3
+ROWS_HIDING = 16  # with so many a step computes longer than it reads its kernels
 SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS = 0, 1, 2
 NAMES = ("one thread", "rows", "units")
 GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
@@ -58,11 +58,15 @@ class Work:
         kernel, recurrent = width * self.inputs * sizes[0], width * self.depth * sizes[1]
         rate = m.l2_rate if recurrent <= 0.75 * m.l2_bytes else m.l3_rate
         product, read = 2 * rows * width * self.depth / flops, max(0, recurrent - NEAREST) / rate
-        # a few rows do not hide that a kernel is read from behind the second cache
-        step = max(product + read if 1 < rows < ROWS_HIDING and rate == m.l3_rate else max(product, read), self.depth * CHAIN)
+        step = max(_met(rows, product, read), self.depth * CHAIN)
         step += STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
-        chunk = max(2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l2_rate if kernel <= m.l2_bytes / 2 else m.l3_rate))
+        chunk = _met(rows * self.chunk, 2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l2_rate if kernel <= m.l2_bytes / 2 else m.l3_rate))
         return self.time * (step + chunk / self.chunk)
+
+
+def _met(rows: int, product: float, read: float) -> float:
+    """Seconds of a product with so many rows, whose kernel takes `read` to come into the first cache: one row only waits for it, many hide it, a few do neither."""
+    return product + read if 1 < rows < ROWS_HIDING else max(product, read)
 
 
 @dataclass(frozen=True)
