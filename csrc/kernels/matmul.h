@@ -132,9 +132,8 @@ static void V(outer_panels)(const rnnf_outer *g, const int np, const real *a, in
     const V(tile_fn) *const tiles = g->nv == 1 ? V(tiles_single)[np - 1] : V(tiles)[g->nv - 1];
     V(tile_args)
     t = {.a_row = 1, .blocks = 1, .block = rows, .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row, .w_panel = g->b_panel, .w_k = g->b_row};
-    t.resume = add && g->sums;
     for (int64_t k = 0; k < g->k; k += t.a_k) {
-        vec own[TILE_VECTORS * 4], *product = g->sums ? (vec *)g->sums + k * wide : own;
+        vec own[TILE_VECTORS * 4], *const sums = g->sums ? (vec *)g->sums + k * wide : 0, *const product = sums && !add ? sums : own;
         t.a_k = g->k - k < TILE_VECTORS ? g->k - k : TILE_VECTORS;
         for (int64_t m = 0, n; m < t.a_k; m += n * t.a_next) {
             t.a = a + k * rows + m;
@@ -142,7 +141,8 @@ static void V(outer_panels)(const rnnf_outer *g, const int np, const real *a, in
             n = (t.a_k - m) % most ? 1 : (t.a_k - m) / most;
             tiles[t.a_next - 1](&t, n, product + m * wide);
         }
-        if (!g->sums) V(outer_store)(g, np, panel, k, t.a_k, product, add);
+        if (!sums) V(outer_store)(g, np, panel, k, t.a_k, product, add);
+        for (int64_t i = 0; sums && add && i < t.a_k * wide; i++) sums[i] += product[i];
     }
 }
 
