@@ -97,9 +97,8 @@ class _Layer(Part):
         gate_row = self.padded * self.gates
         self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize)
         joins = len(self.phases) == 1 and self.phases[0][0] == self.gates  # the cell's step has all gates in one product, beside which it can compute their inputs
-        within = not self.kernel_weights and "parts" not in buffers and choose_within(self.batch // b.plan.threads, (self.inputs + self.depth) * gate_row * b.itemsize, self.chunk)
-        self.within = joins and within
-        self.ways = (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
+        self.within, self.ways = False, (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
+        self.within = joins and not self.kernel_weights and "parts" not in buffers and choose_within(self.cost(), b.plan.threads, self.ways)
         rows = 1 if self.within else self.batch  # of a pool there may be one row, whose steps are run alone
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * rows * gate_row, gate_row)
         buffers["h"] = b.buffer("h", 2 * self.batch * d.wide * self.padded, d.wide * self.padded)

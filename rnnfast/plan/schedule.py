@@ -13,6 +13,7 @@ from rnnfast.plan.machine import L2_BYTES, Machine, machine
 
 ROWS_WITHIN = 4  # from so many rows on the tiles of one step are as full as those of many steps
 ROWS_HIDING = 16  # with so many a step computes longer than it reads its kernels
+KERNELS_NEAR = 4 << 20  # bytes of two kernels that a step of half as many rows still reads in time
 SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS = 0, 1, 2
 NAMES = ("one thread", "rows", "units")
 GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
@@ -236,7 +237,10 @@ def choose_chunk(batch: int, time: int, gate_row: int, itemsize: int) -> int:
     return max(1, min(time, max(fits, reuse)))
 
 
-def choose_within(rows: int, kernel_bytes: int, chunk: int) -> bool:
-    """Whether steps with so many rows a thread compute their gate inputs themselves: where both kernels stay in L2, or a chunk would be so short that W is read
-    nearly as often, or there are rows enough to hide that."""
-    return rows >= ROWS_WITHIN and (kernel_bytes <= 0.75 * L2_BYTES or chunk <= 2 or rows >= ROWS_HIDING)
+def choose_within(work: Work, threads: int, ways: tuple[int, ...]) -> bool:
+    """Whether steps compute their gate inputs themselves, with so many rows in one thread: where both kernels stay in L2, or a chunk would be so short that W is
+    read nearly as often, or there are rows enough to hide that, fewer of them where L3 has both kernels near."""
+    rows = work.batch // threads if choose_split(work, threads, ways).split == SPLIT_ROWS else work.batch
+    kernels = (work.inputs + work.depth) * work.gates * work.units * work.itemsize
+    hiding = ROWS_HIDING if kernels > KERNELS_NEAR else ROWS_HIDING // 2
+    return rows >= ROWS_WITHIN and (kernels <= 0.75 * L2_BYTES or work.chunk <= 2 or rows >= hiding)
