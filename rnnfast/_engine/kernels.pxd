@@ -236,6 +236,13 @@ cdef extern from "team.h" nogil:
     void rnnf_await(const int64_t *count, int64_t value)
 
 
+cdef extern from "place.h" nogil:
+    ctypedef struct rnnf_place:
+        pass
+    rnnf_place *rnnf_call_from_here(int size)
+    void rnnf_arrive(rnnf_place *place, int member, int size)
+
+
 cdef extern from "float_mode.h" nogil:
     uint32_t rnnf_float_mode_enter()
     void rnnf_float_mode_leave(uint32_t mode)

@@ -14,6 +14,7 @@ cdef class Lock:
 cdef class Trial:
     cdef double seconds[2]  # of a call on one thread and on the team, first as estimated
     cdef double credit      # seconds that calls of the slower way may cost now
+    cdef double share       # of the time that is added to them
     cdef readonly int way   # of the next call
     cdef int faster, last   # the better way so far, and that of the last call
     cdef bint tried         # both ways

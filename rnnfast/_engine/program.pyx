@@ -14,7 +14,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, op_steps, op_work, rows_map
-from rnnfast._engine.kernels cimport rnnf_await, rnnf_barrier, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_reach, rnnf_team
+from rnnfast._engine.kernels cimport (
+    rnnf_arrive, rnnf_await, rnnf_barrier, rnnf_call_from_here, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_place, rnnf_reach, rnnf_team,
+)
 
 cdef extern from "<time.h>" nogil:
     struct timespec:
@@ -301,7 +303,7 @@ cdef class Lock:
         self.give()
 
 
-cdef double SHARE = 0.02                # of a program's time that calls of its slower way may cost
+cdef double SHARE = 0.1, LEAST = 0.01   # of a program's time that calls of its slower way may cost: at first, and once it has long been slower
 cdef double FIRST = 1e-3, MOST = 50e-3  # seconds that they may cost at once and ever
 
 
@@ -317,7 +319,7 @@ cdef class Trial:
     def __init__(self, seconds):
         self.seconds[0], self.seconds[1] = seconds
         self.way = self.faster = self.last = 1
-        self.credit, self.tried = FIRST, False
+        self.credit, self.share, self.tried = FIRST, SHARE, False
 
     def judge(self, double took):
         """Learn what a call of `way` took, and say in `way` how the next one is to run."""
@@ -329,14 +331,16 @@ cdef class Trial:
         cdef bint warm = self.way == self.last  # the first call after another way finds caches, or the team, cold
         cdef int slower
         if warm and took < known:
-            seconds[self.way] -= (known - took) / 2
+            seconds[self.way] = took
             if not self.tried:  # what was estimated too high for one is so for the other
                 seconds[1 - self.way] *= seconds[self.way] / known
         elif warm:  # a late call says little, since a core may be missing for a moment, though not for longer
             seconds[self.way] += (took - known if took > MOST else min(took, 2 * known) - known) / 8
-        self.credit = min(MOST, self.credit + (SHARE * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
+        self.credit = min(MOST, self.credit + (self.share * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
         if seconds[1 - self.faster] < seconds[self.faster]:
-            self.faster = 1 - self.faster
+            self.faster, self.share = 1 - self.faster, SHARE
+        elif warm and self.way != self.faster:
+            self.share = max(LEAST, self.share / 2)
         slower = 1 - self.faster
         self.last = self.way
         self.tried |= not warm
@@ -417,12 +421,16 @@ cdef class Program:
 
     cdef void gather(self, int size, int begin, int end) noexcept nogil:
         cdef rnnf_team team[1]
+        cdef rnnf_place *place
         team[0].size, team[0].failed, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0
         if size == 1:
             self.member(team, 0, begin, end)
             return
+        place = rnnf_call_from_here(size)
         with parallel(num_threads=size):
             team[0].size = omp_get_num_threads()  # there may be fewer than asked for; all write the same
+            if threadid() > 0:
+                rnnf_arrive(place, threadid(), size)
             self.member(team, threadid(), begin, end)
 
     def run(self, int begin=0, int end=-1):
