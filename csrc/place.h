@@ -1,7 +1,7 @@
 /* Where the threads of a team run: its workers keep off the core of the thread that calls them.
  *
- * A scheduler that knows of no cache that cores share, as in many virtual machines, wakes a worker on the core of the thread that wakes it. There it waits until
- * that thread sleeps or the scheduler looks again, milliseconds later, while another core idles. */
+ * A scheduler that knows of no cache that cores share, as in many virtual machines, wakes a worker on the core of the thread that wakes it. There it waits
+ * until that thread sleeps or the scheduler looks again, milliseconds later, while another core idles. */
 #ifndef RNNF_PLACE_H
 #define RNNF_PLACE_H
 #if defined(__linux__)
