@@ -33,6 +33,14 @@ def test_a_row_alone_has_the_bits_of_a_row_of_a_batch(cell, inputs, dtype, optio
         assert np.array_equal([stream.step(row) for row in x[0]], whole[0]), units
 
 
+@pytest.mark.parametrize("inputs", [1, 9])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_row_alone_goes_backwards_with_the_bits_of_a_row_of_a_batch(cell, inputs, rng):
+    for units, time in ((8, 1), (25, 300), (96, 7), (200, 300)):  # 300 steps are several chunks of gate inputs
+        model, x = made(cell, units, inputs, go_backwards=True), rng.standard_normal((3, time, inputs)).astype(np.float32)
+        assert np.array_equal(model.predict_on_batch(x[:1]), model.predict_on_batch(x)[:1]), units
+
+
 def test_arrays_of_any_kind_and_shape_give_the_same():
     model, rng = made("lstm", 8, 3), np.random.default_rng(0)
     arrays = [rng.standard_normal((1 + i % 3, 1 + i // 3, 3)).astype(np.float32) for i in range(24)]  # more shapes than are kept

@@ -330,9 +330,9 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
 
 
 cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin, int64_t end) noexcept nogil:
-    """Steps [begin, end) of a batch of one row."""
+    """Steps [begin, end) of a batch of one row, in the order in which they are computed."""
     cdef rnnf_run k
-    cdef int64_t t = begin, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
+    cdef int64_t t = begin, chunk0, first, step, n, way = -1 if a.reverse else 1, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
     cdef bint whole = a.kernel_weights == WEIGHTS_SAME and (time == 1 or a.inputs <= RUN_INPUTS)
     cdef int turn = a.turn
     cdef bint meeting = meets(a) and team.size > 1
@@ -343,10 +343,10 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     k.memory, k.weights, k.parts = a.memory.data if a.memory != NULL else NULL, a.recurrent_weights, own.parts
     if whole:
         k.kernel, k.bias = a.kernel.data, a.bias.data if a.bias != NULL else NULL
-        k.x_step = a.x.step if a.x.step else a.x.stride
+        k.x_step = way * (a.x.step if a.x.step else a.x.stride)
     else:
-        k.x_step = a.x_gates.stride
-    k.y_step = 0 if a.y == NULL else a.y.step if a.y.step else a.y.stride
+        k.x_step = way * a.x_gates.stride
+    k.y_step = 0 if a.y == NULL else way * (a.y.step if a.y.step else a.y.stride)
     if begin == 0:
         begin_states(a, own)
     if a.tape != NULL:  # the states stay where they are made
@@ -356,11 +356,15 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     if meeting:
         rnnf_barrier(team)
     while t < end:
-        k.steps = 1 if meeting else end - t if whole else min(a.chunk, end - t)
-        if not whole and (t - begin) % a.chunk == 0:
-            project(a, own, t, min(t + a.chunk, end))
-        k.x = at_step(a, a.x, t, 0) if whole else a.x_gates.data + (t - begin) % a.chunk * k.x_step * size
-        k.y = at_step(a, a.y, t, 0) if a.y != NULL else NULL
+        chunk0 = t - (t - begin) % a.chunk
+        n = min(a.chunk, end - chunk0)
+        first = time - chunk0 - n if a.reverse else chunk0
+        step = time - 1 - t if a.reverse else t
+        k.steps = 1 if meeting else end - t if whole else n
+        if not whole and t == chunk0:
+            project(a, own, first, first + n)
+        k.x = at_step(a, a.x, step, 0) if whole else a.x_gates.data + (step - first) * a.x_gates.stride * size
+        k.y = at_step(a, a.y, step, 0) if a.y != NULL else NULL
         k.h[0], k.h[1], k.turn = a.h.data + (t & 1) * state, a.h.data + (~t & 1) * state, turn + <int>(t & 1)
         if a.tape != NULL:
             k.h[0], k.h[1], k.tape = at(a, a.h_tape, t), at(a, a.h_tape, t + 1), tape_at(a, t, 0, 0)
@@ -761,7 +765,7 @@ cdef class RecurrentLayer(Op):
         a.kernel_weights, a.recurrent_weights = sizes["kernel_weights"], sizes["recurrent_weights"]
         self._take(a, buffers)
         a.tiles = tiles_of() if max(a.kernel_weights, a.recurrent_weights) >= WEIGHTS_SPLIT1 else NULL
-        a.runs = (a.cell.run != NULL and (a.recurrent_weights == WEIGHTS_SAME or (a.tiles == NULL and a.cell.gates > 1)) and not a.reverse
+        a.runs = (a.cell.run != NULL and (a.recurrent_weights == WEIGHTS_SAME or (a.tiles == NULL and a.cell.gates > 1)) and not (a.reverse and a.tape != NULL)
                   and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
 
     cdef _take(self, layer *a, dict buffers):
