@@ -81,6 +81,24 @@ def test_changed_weights_layers_and_threads_are_seen():
         rnnfast.set_num_threads(threads)
 
 
+def test_settings_that_come_back_find_the_short_way_again(monkeypatch):
+    model, x, threads = made("rnn", 8, 3), np.ones((1, 2, 3), np.float32), rnnfast.get_num_threads()
+    before = [model.predict_on_batch(x) for _ in range(2)][1]
+    long_way = []
+    monkeypatch.setattr(type(model), "careful_predict", lambda *_: long_way.append(1))
+    rnnfast.set_num_threads(threads)
+    rnnfast.set_float32_matmul_precision("medium")
+    rnnfast.set_float32_matmul_precision("highest")
+    assert np.array_equal(model.predict_on_batch(x), before) and not long_way
+    try:
+        rnnfast.set_num_threads(threads + 1)
+        model.predict_on_batch(x)
+    finally:
+        rnnfast.set_num_threads(threads)
+    assert long_way == [1]
+    assert np.array_equal(model.predict_on_batch(x), before) and long_way == [1]
+
+
 def test_threads_that_share_a_model_wait_for_each_other():
     model, x = made("lstm", 64, 64), np.random.default_rng(1).standard_normal((4, 60, 64)).astype(np.float32)
     arrays = [np.roll(x, i, axis=1) for i in range(4)]

@@ -28,7 +28,7 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil, void (*child)() noexcept nogil)
 
 cdef int threads = 1
-cdef int settings = 0  # how often one was set; a program made before the last time is not called directly
+cdef int settings = 0  # both in one number; a program made under other settings is not called directly
 cdef int forked = 0  # how many forks lead to this process
 
 
@@ -64,6 +64,10 @@ def _default_threads():
     return cores
 
 
+cdef int number_of_settings():
+    return threads * len(PRECISIONS) + PRECISIONS.index(precision)
+
+
 def set_num_threads(n):
     """Use n threads in every model of this process.
 
@@ -85,7 +89,7 @@ def set_num_threads(n):
     if isinstance(n, bool) or int(n) != n or n < 1:
         raise ValueError(f"set_num_threads: n must be an integer of at least 1, got {n!r}.")
     threads = int(n)
-    settings += 1
+    settings = number_of_settings()
 
 
 def get_num_threads():
@@ -93,10 +97,9 @@ def get_num_threads():
     return 1 if forked else threads
 
 
-set_num_threads(_default_threads())
-
 PRECISIONS = ("highest", "high", "medium")
 precision = "highest"
+set_num_threads(_default_threads())
 
 
 def set_float32_matmul_precision(value):
@@ -126,7 +129,7 @@ def set_float32_matmul_precision(value):
     if value not in PRECISIONS:
         raise ValueError(f"set_float32_matmul_precision: value must be 'highest', 'high' or 'medium', got {value!r}. {suggest(value, PRECISIONS)}")
     precision = value
-    settings += 1
+    settings = number_of_settings()
 
 
 def get_float32_matmul_precision():
@@ -453,7 +456,7 @@ cdef class Program:
 
     @property
     def current(self):
-        """Whether neither the number of threads nor the precision was set since it was made."""
+        """Whether the number of threads and the precision are those under which it was made."""
         return self.is_current()
 
     def run_timed(self):
