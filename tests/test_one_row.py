@@ -54,6 +54,38 @@ def test_arrays_of_any_kind_and_shape_give_the_same():
     assert np.array_equal(last, first[-1]), "a result is the caller's own"
 
 
+LENGTHS_MODELS = {
+    "plain": lambda: [layers.GRU(9, return_sequences=True)],
+    "last": lambda: [layers.LSTM(9), layers.Dense(2)],
+    "both": lambda: [layers.Bidirectional(layers.SimpleRNN(5, return_sequences=True)), layers.Bidirectional(layers.LSTM(4))],
+    "windows": lambda: [layers.Conv1D(4, 3, strides=2, padding="same"), layers.GRU(6, go_backwards=True, return_sequences=True), layers.GlobalMaxPooling1D()],
+    "deaf": lambda: [layers.Dense(3)],
+}
+
+
+@pytest.mark.parametrize("kind", LENGTHS_MODELS)
+def test_lengths_go_straight_to_the_engine_too(kind, monkeypatch, rng):
+    model = Sequential([Input((None, 3)), *LENGTHS_MODELS[kind]()])
+    x = rng.standard_normal((5, 7, 3)).astype(np.float32)
+    lengths = [rng.integers(0, 8, 5) for _ in range(6)] + [np.zeros(5, int), np.full(5, 7)]
+    expected = [model.predict_on_batch(x, mask=np.arange(7) < one[:, None]) for one in lengths]
+    dense = model.predict_on_batch(x)
+    model.predict_on_batch(x, lengths=lengths[0])
+    if kind != "deaf":  # which never looks at them
+        monkeypatch.setattr(type(model), "careful_predict", lambda *_: None)
+    for one, y in zip(lengths, expected, strict=True):
+        np.testing.assert_array_equal(model.predict_on_batch(x, lengths=one), y)
+        np.testing.assert_array_equal(model.predict_on_batch(x), dense)
+    monkeypatch.undo()
+    first = lengths[0]
+    for other in (first.astype(np.int32), first.tolist(), np.repeat(first, 2)[::2], first.astype(">i8")):
+        np.testing.assert_array_equal(model.predict_on_batch(x, lengths=other), expected[0])
+    for wrong in (first[:4], first + 8, first - 8, first.astype(float), first[:, None]):
+        with pytest.raises(ValueError, match="lengths"):
+            model.predict_on_batch(x, lengths=wrong)
+    np.testing.assert_array_equal(model.predict_on_batch(x, lengths=first), expected[0])
+
+
 def test_wrong_arrays_are_refused_after_right_ones():
     model, x = made("gru", 8, 3), np.ones((1, 2, 3), np.float32)
     model.predict_on_batch(x)

@@ -32,6 +32,7 @@ cdef class Rows:
     cdef public bint hold    # a masked step shows the step before it, not the pad
     cdef Rows source_of      # the map that this one follows
     cdef int64_t[::1] tables
+    cdef void lay(self, const unsigned char *valid, const int64_t *lengths) noexcept nogil
     cdef void resize(self, int64_t batch) noexcept
     cdef void set_slots(self, const int64_t *slots, int64_t batch) noexcept
 

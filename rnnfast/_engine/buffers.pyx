@@ -2,6 +2,16 @@
 import numpy as np
 
 
+cdef inline int64_t steps_of(const rows_map *m, const unsigned char *valid, const int64_t *lengths, int64_t b) noexcept nogil:
+    """Valid steps of the caller's row b."""
+    cdef int64_t t, count = 0
+    if lengths != NULL:
+        return lengths[b]
+    for t in range(m.time):
+        count += valid[b * m.time + t] != 0
+    return count
+
+
 cdef class Rows:
     """Which steps of a batch exist, and where each is packed.
 
@@ -119,37 +129,46 @@ cdef class Rows:
             m.count += active[t]
         m.active[m.time], m.offset[m.time] = 0, m.count
 
-    def set_valid(self, const unsigned char[:, :] valid):
+    def set_valid(self, const unsigned char[:, ::1] valid):
         """Steps exist where `valid`. With `hold` a masked step shows the last valid step before it; otherwise, and before the first valid step, the row's pad.
 
         Parameters
         ----------
         valid : uint8 array of shape (batch, time)
         """
+        if self.map.batch * self.map.time:
+            self.lay(&valid[0, 0], NULL)
+
+    cdef void lay(self, const unsigned char *valid, const int64_t *lengths) noexcept nogil:
+        """Sort the rows by falling length and pack their steps: those where `valid`, or the first `lengths` of each row where there is no `valid`."""
         cdef rows_map *m = &self.map
         cdef int64_t b, t, r, length, row, shown
-        lengths = np.asarray(valid).astype(bool).sum(axis=1)
-        cdef int64_t[::1] length_of = lengths.astype(np.int64)
-        cdef int64_t[::1] sorted_rows = np.argsort(-lengths, kind="stable").astype(np.int64)
-        cdef int64_t[::1] place = np.zeros(m.batch, np.int64)
-        m.dense = 0
+        cdef bint exists
+        cdef int64_t *place = m.offset  # for now where the next row of each length goes
         for t in range(m.time + 1):
-            m.active[t] = 0
-        for r in range(m.batch):
-            m.order[r] = sorted_rows[r]
-            place[sorted_rows[r]] = r
-            for t in range(length_of[r]):
-                m.active[t] += 1
+            place[t] = 0
+        for b in range(m.batch):
+            place[steps_of(m, valid, lengths, b)] += 1
+        m.active[m.time] = 0
+        for t in range(m.time - 1, -1, -1):
+            m.active[t] = m.active[t + 1] + place[t + 1]
+        for t in range(m.time + 1):
+            place[t] = m.active[t]
+        for b in range(m.batch):
+            length = steps_of(m, valid, lengths, b)
+            m.order[place[length]] = b
+            place[length] += 1
         m.offset[0] = 0
         for t in range(m.time):
             m.offset[t + 1] = m.offset[t] + m.active[t]
-        m.count = m.offset[m.time]
+        m.dense, m.count = 0, m.offset[m.time]
         m.pads = 0 if m.count == m.batch * m.time else m.batch
-        for b in range(m.batch):
-            length, shown = 0, -1
+        for r in range(m.batch):
+            b, length, shown = m.order[r], 0, -1
             for t in range(m.time):
-                if valid[b, t]:
-                    row = m.offset[length] + place[b]
+                exists = t < lengths[b] if valid == NULL else valid[b * m.time + t] != 0
+                if exists:
+                    row = m.offset[length] + r
                     m.source[row] = b * m.time + t
                     m.shown[b * m.time + t] = row
                     shown = row
@@ -157,7 +176,7 @@ cdef class Rows:
                 elif self.hold and shown >= 0:
                     m.shown[b * m.time + t] = shown
                 else:
-                    m.shown[b * m.time + t] = m.count + place[b]
+                    m.shown[b * m.time + t] = m.count + r
 
     def set_resets(self, const unsigned char[:, :] resets):
         """States start from zero before the steps [batch, time] that are not 0; a masked one counts for the valid step after it."""

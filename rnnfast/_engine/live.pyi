@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,16 @@ from rnnfast._engine.program import Program
 class Channel:
     program: Program
     def __init__(
-        self, program: Program, source: Buffer, target: Buffer, shapes: tuple[tuple[int, ...], tuple[int, ...]], dtype: str, brief: bool = False, vocabulary: int = 0
+        self,
+        program: Program,
+        source: Buffer,
+        target: Buffer,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+        dtype: str,
+        brief: bool = False,
+        vocabulary: int = 0,
+        rows: Rows | None = None,
+        derived: Iterable[tuple[Rows, str, Rows]] = (),
     ) -> None: ...
 
 class Lesson:

@@ -63,6 +63,10 @@ cdef class Channel:
         Whether a run is so short that another thread may wait for it.
     vocabulary : int
         Where the input is tokens, how many there are; else 0.
+    rows : Rows, optional
+        The input's map, if it comes with lengths.
+    derived : iterable of tuple
+        Maps that follow it, each with how and which one.
     """
 
     cdef readonly Program program
@@ -70,12 +74,16 @@ cdef class Channel:
     cdef Buffer target
     cdef form takes
     cdef form gives
+    cdef form counts
+    cdef Rows rows
+    cdef tuple derived
     cdef bint brief
     cdef int64_t vocabulary
     cdef int64_t token
 
-    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, bint brief=False, int64_t vocabulary=0):
+    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, bint brief=False, int64_t vocabulary=0, Rows rows=None, derived=()):
         self.program, self.source, self.target, self.brief, self.vocabulary = program, source, target, brief, vocabulary
+        self.rows, self.derived, self.counts = rows, tuple(derived), form_of(shapes[0][:1], "int64")
         self.takes, self.gives = form_of(shapes[0], "int64" if vocabulary else dtype), form_of(shapes[1], dtype)
 
     cdef bint point_at(self, object x) except -1:
@@ -116,11 +124,31 @@ cdef class Channel:
         self.program.finish()
         return out
 
-    cdef object call(self, object x):
+    cdef bint takes_lengths(self, object lengths) noexcept:
+        """Whether they need no closer look."""
+        cdef int64_t b
+        cdef const int64_t *given
+        if not fits(&self.counts, lengths, READ):
+            return False
+        given = <const int64_t *>cnp.PyArray_DATA(lengths)
+        for b in range(self.takes.shape[0]):
+            if not 0 <= given[b] <= self.takes.shape[1]:
+                return False
+        return True
+
+    cdef object follow(self, object lengths):
+        """Make all maps anew for these lengths."""
+        self.rows.lay(NULL, <const int64_t *>cnp.PyArray_DATA(lengths))
+        for rows, how, parent in self.derived:
+            getattr(rows, how)(parent)
+
+    cdef object call(self, object x, object lengths):
         """As pass_through, to a new array; None too while another thread is in the program."""
         if not self.program.lock.take():
             return None
         try:
+            if lengths is not None:
+                self.follow(lengths)
             return self.pass_through(x, None)
         finally:
             self.program.lock.give()
@@ -220,10 +248,10 @@ cdef class Predictor:
         ndarray, or a list or dict of them
         """
         cdef Channel channel
-        if lengths is None and mask is None and resets is None and self.version is not None and self.version.now == self.version.packed:
+        if mask is None and resets is None and self.version is not None and self.version.now == self.version.packed:
             for channel in self.channels:
-                if fits(&channel.takes, x, READ):
-                    y = channel.call(x)
+                if (channel.rows is None) == (lengths is None) and fits(&channel.takes, x, READ) and (lengths is None or channel.takes_lengths(lengths)):
+                    y = channel.call(x, lengths)
                     if y is not None:
                         return y
                     break

@@ -220,10 +220,13 @@ class Runner:
             alone = [self.graph.uses(symbol) == 1 for symbol in self.graph.outputs]
             bound.outputs = [(bound.builder.output(t, f"output {i}", one), t) for i, ((_, t), one) in enumerate(zip(bound.outputs, alone, strict=True))]
             self.finish(key, bound)
-            plain = not (training or initial or self.inlets[0].tokens or any(steps is not None for steps in [*valid, *resets]))
+            plain = not (training or initial or self.inlets[0].tokens or self.inlets[0].maskers or any(cuts is not None for cuts in resets))
             if plain and len(xs) == len(bound.outputs) == 1:
-                target, tensor = bound.outputs[0]
-                bound.direct = _engine.Channel(bound.program, bound.sources[0].buffer, target, (xs[0].shape, tensor.shape), self.dtype, bound.builder.plan.brief)
+                (target, tensor), source, b = bound.outputs[0], bound.sources[0], bound.builder
+                rows = source.rows if valid[0] is not None else None
+                bound.direct = _engine.Channel(
+                    bound.program, source.buffer, target, (xs[0].shape, tensor.shape), self.dtype, b.plan.brief, rows=rows, derived=b.derived
+                )
                 self.connect(bound, xs, [np.empty(1, self.dtype)])
         return bound
 
@@ -238,9 +241,9 @@ class Runner:
         self.execute(bound, xs, valid, cuts, initial, outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def direct_channel(self, x: np.ndarray) -> Any:
-        """What takes arrays of x's shape straight to a result, or None."""
-        bound = self.bounds.get(("predict", False, 0, self.sizes([x], [None], [None])))
+    def direct_channel(self, x: np.ndarray, lengths: Any = None) -> Any:
+        """What takes arrays of x's shape, with lengths if there are any, straight to a result, or None."""
+        bound = self.bounds.get(("predict", False, 0, self.sizes([x], [lengths], [None])))
         return bound.direct if bound is not None else None
 
     def check_states(self, x: np.ndarray, initial_state: Any) -> Arrays:
