@@ -6,7 +6,6 @@
 #define RNNF_PLACE_H
 #if defined(__linux__)
 #include <sched.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,44 +13,58 @@
 
 /* Of a thread that calls teams. */
 typedef struct {
-    int core;        /* where it ran when it last called one */
-    cpu_set_t cores; /* where it might */
-    pid_t worker[RNNF_WORKERS];
+    int core;                   /* where it ran when it last called one */
+    cpu_set_t cores;            /* where it might, and its workers but for `core` */
+    pid_t worker[RNNF_WORKERS]; /* those that keep off, 0 elsewhere */
 } rnnf_place;
 
-/* A worker may run on all of its caller's cores but the one that the caller is on, unless a team of `size` has to share cores. */
-static inline void rnnf_keep_off(const rnnf_place *place, pid_t worker, int size) {
+static inline void rnnf_keep_off(const rnnf_place *place, pid_t worker) {
     cpu_set_t left = place->cores;
     CPU_CLR(place->core, &left);
-    if (CPU_COUNT(&place->cores) >= size) sched_setaffinity(worker, sizeof(left), &left);
+    sched_setaffinity(worker, sizeof(left), &left);
 }
 
-/* Before a team is called: the workers that are known make room if the caller has moved. */
-static inline rnnf_place *rnnf_call_from_here(int size) {
+/* The caller has moved, and its workers make room. Where somebody has bound it since, they may run where they might before; those that were bound themselves,
+ * or have ended, are left alone. */
+static inline void rnnf_move(rnnf_place *place, int core) {
+    cpu_set_t cores, own, left = place->cores;
+    if (core < 0 || sched_getaffinity(0, sizeof(cores), &cores)) CPU_ZERO(&cores);
+    const int bound = !CPU_EQUAL(&cores, &place->cores);
+    if (place->core >= 0) CPU_CLR(place->core, &left);
+    place->core = core;
+    for (int i = 0; i < RNNF_WORKERS; i++) {
+        const pid_t worker = place->worker[i];
+        if (!worker) continue;
+        place->worker[i] = 0;
+        if (syscall(SYS_tgkill, getpid(), worker, 0) || sched_getaffinity(worker, sizeof(own), &own) || !CPU_EQUAL(&own, &left)) continue;
+        if (bound) sched_setaffinity(worker, sizeof(place->cores), &place->cores);
+        else rnnf_keep_off(place, place->worker[i] = worker);
+    }
+    place->cores = cores;
+}
+
+/* Before a team is called. */
+static inline rnnf_place *rnnf_call_from_here(void) {
     static __thread rnnf_place place = {.core = -1};
     const int core = sched_getcpu();
-    if (core == place.core) return &place;
-    place.core = core;
-    if (core < 0 || sched_getaffinity(0, sizeof(place.cores), &place.cores)) memset(&place.cores, 0, sizeof(place.cores));
-    for (int i = 1; i < size && i < RNNF_WORKERS; i++)
-        if (place.worker[i] && !syscall(SYS_tgkill, getpid(), place.worker[i], 0)) /* else it has ended, and its number may be another process's */
-            rnnf_keep_off(&place, place.worker[i], size);
+    if (core != place.core) rnnf_move(&place, core);
     return &place;
 }
 
-/* At each start of a worker in a team, of which the first counts. One that may not run where its caller may was bound by somebody else and is left alone. */
+/* At each start of a worker in a team of `size`, of which the first counts. One that may not run where its caller may was bound by somebody else; a team that
+ * is larger than its cores has to share them. */
 static inline void rnnf_arrive(rnnf_place *place, int member, int size) {
     static __thread const rnnf_place *caller;
     cpu_set_t own;
     if (caller == place || member >= RNNF_WORKERS) return;
     caller = place;
-    if (sched_getaffinity(0, sizeof(own), &own) || !CPU_EQUAL(&own, &place->cores)) return;
+    if (sched_getaffinity(0, sizeof(own), &own) || !CPU_EQUAL(&own, &place->cores) || CPU_COUNT(&own) < size) return;
     place->worker[member] = (pid_t)syscall(SYS_gettid);
-    rnnf_keep_off(place, place->worker[member], size);
+    rnnf_keep_off(place, place->worker[member]);
 }
 #else
 typedef int rnnf_place;
-static inline rnnf_place *rnnf_call_from_here(int size) { return (void)size, (rnnf_place *)0; }
+static inline rnnf_place *rnnf_call_from_here(void) { return 0; }
 static inline void rnnf_arrive(rnnf_place *place, int member, int size) { (void)place, (void)member, (void)size; }
 #endif
 #endif

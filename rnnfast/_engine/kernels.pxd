@@ -239,7 +239,7 @@ cdef extern from "team.h" nogil:
 cdef extern from "place.h" nogil:
     ctypedef struct rnnf_place:
         pass
-    rnnf_place *rnnf_call_from_here(int size)
+    rnnf_place *rnnf_call_from_here()
     void rnnf_arrive(rnnf_place *place, int member, int size)
 
 

@@ -429,7 +429,7 @@ cdef class Program:
         if size == 1:
             self.member(team, 0, begin, end)
             return
-        place = rnnf_call_from_here(size)
+        place = rnnf_call_from_here()
         with parallel(num_threads=size):
             team[0].size = omp_get_num_threads()  # there may be fewer than asked for; all write the same
             if threadid() > 0:
