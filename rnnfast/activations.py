@@ -34,7 +34,7 @@ class Activation:
         return f"<activation {self.name}>"
 
 
-_ROWS = _engine.ACTIVATIONS[_engine.ACTIVATIONS.index("softmax") :]
+ROWS = _engine.ACTIVATIONS[_engine.ACTIVATIONS.index("softmax") :]  # that work on all values of a row together
 _ALL = {name: Activation(name) for name in _engine.ACTIVATIONS}
 globals().update(_ALL)
 __all__ = ["Activation", "get", "glu", "name_of", *_ALL]
@@ -61,9 +61,9 @@ def name_of(owner: str, argument: str, identifier: Any) -> str:
 
 
 def of_units(owner: str, argument: str, identifier: Any) -> str:
-    """As name_of, for a recurrent layer, whose activations work on each unit by itself."""
+    """As name_of, for a recurrent layer whose activations must work on each unit by itself."""
     name = name_of(owner, argument, identifier)
-    if name in _ROWS:
+    if name in ROWS:
         raise ValueError(f"{owner}: {argument} must work on each unit by itself, got {name!r}, which works on rows. Use it in a layer behind this one.")
     return name
 

@@ -319,5 +319,5 @@ def assert_close(got: dict[str, Any], want: dict[str, Any], forward: float, back
     assert not bad, "; ".join(bad)
 
 
-# All activations that work on each unit by itself; softmax in a recurrent layer is refused.
+# All activations that work on each unit by itself; tests/test_by_rows.py has the others.
 UNIT_ACTIVATIONS = sorted((set(rnnfast._engine.ACTIVATIONS) | {"swish", "hard_swish"}) - {"softmax", "log_softmax", "sparsemax"})

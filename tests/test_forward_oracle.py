@@ -65,13 +65,6 @@ def test_every_activation_in_every_cell(cell, activation, dtype, rng):
     assert max_rel_error(got, p.expected["y"]) <= bound
 
 
-@pytest.mark.parametrize("cell", cases.CELLS)
-@pytest.mark.parametrize("activation", ["softmax", "log_softmax", "sparsemax"])
-def test_activations_over_rows_are_refused_in_cells(cell, activation):
-    with pytest.raises(ValueError, match="must work on each unit by itself"):
-        cases.problem(cases.recurrent(cell, 9, activation=activation), (2, 2, 3), np.random.default_rng(0)).build(rnnfast, "float32")
-
-
 @pytest.mark.parametrize("steps", [100, 1500])
 @pytest.mark.parametrize("cell", cases.CELLS)
 def test_long_sequences(cell, steps, dtype, rng):

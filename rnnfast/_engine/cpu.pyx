@@ -115,23 +115,42 @@ def elementwise(str name, x):
         Of x's shape and dtype.
     """
     x = np.ascontiguousarray(x)
+    y = np.empty_like(x)
+    run_elementwise(name, x, None, y)
+    return y
+
+
+def elementwise_back(str name, x, y, dy):
+    """The gradient of sum(dy * y) by x, where y = elementwise(name, x); arrays of one dtype and shape."""
+    keeps_input = ACTIVATIONS.index("silu") <= ACTIVATIONS.index(name) < ACT_COUNT
+    dx = np.empty_like(y)
+    run_elementwise(name, np.ascontiguousarray(x if keeps_input else y), np.ascontiguousarray(dy), dx)
+    return dx
+
+
+cdef run_elementwise(str name, x, dy, result):
+    """The activation of x, or, with dy, its gradient from what its derivative needs."""
     cdef const rnnf_kernels *k = kernels_of(x.dtype.name)
     cdef int act = ACTIVATIONS.index({"exp": "exponential", "swish": "silu"}.get(name, name))
-    y = np.empty_like(x)
-    cdef const unsigned char[::1] source = x.reshape(-1).view(np.uint8)
-    cdef unsigned char[::1] target = y.reshape(-1).view(np.uint8)
     if x.size == 0:
-        return y
+        return
+    cdef const unsigned char[::1] source = x.reshape(-1).view(np.uint8)
+    cdef const unsigned char[::1] upstream = source if dy is None else dy.reshape(-1).view(np.uint8)
+    cdef unsigned char[::1] target = result.reshape(-1).view(np.uint8)
     cdef long cols = x.shape[x.ndim - 1] if x.ndim else 1, n = x.size
+    cdef bint back = dy is not None
     cdef unsigned int mode
     with nogil:
         mode = rnnf_float_mode_enter()
-        if act < ACT_COUNT:
+        if back and act < ACT_COUNT:
+            k.derivative(act, &source[0], &upstream[0], &target[0], n)
+        elif back:
+            k.row_derivative(act, &source[0], &upstream[0], &target[0], n // cols, cols)
+        elif act < ACT_COUNT:
             k.activate(act, &source[0], &target[0], n)
         else:
             k.row_activate(act, &source[0], &target[0], n // cols, cols)
         rnnf_float_mode_leave(mode)
-    return y
 
 
 def read_only(const float[::1] x, long times):

@@ -109,7 +109,7 @@ class PeepholeLSTM(LSTM):
     (2, 4)
     """
 
-    cell = "peephole_lstm"
+    cell, takes_rows = "peephole_lstm", False
 
     def __init__(self, units: int, *, peephole_initializer: Any = "zeros", **kwargs: Any) -> None:
         super().__init__(units, **kwargs)

@@ -32,6 +32,7 @@ class OverTime(Layer):
 
     timed = True
     streams = uses_mask = True
+    fused = False  # whether the fused engine runs it
     waits_for = "it reads a sequence from its end"
 
     def __init__(
@@ -138,6 +139,8 @@ class Recurrent(OverTime):
     units : int
         Size H of the state.
     activation : str, default "tanh"
+        SimpleRNN, LSTM and GRU also take "softmax", "log_softmax" and "sparsemax", over the units of a gate. The fused step cannot compute these: such a layer's
+        steps are NumPy's (`layers/by_rows.py`), much slower, and without recurrent_dropout, zoneout and quantization.
     use_bias : bool, default True
     kernel_initializer, recurrent_initializer, bias_initializer : default "glorot_uniform", "orthogonal", "zeros"
     kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer : optional
@@ -162,7 +165,9 @@ class Recurrent(OverTime):
     states = 1
     recurrent_activation = "linear"
 
-    quantizable = True
+    quantizable = fused = True
+    takes_rows = False  # whether an activation may work on all units together
+    by_rows = False  # whether one does
 
     def __init__(
         self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, zoneout: float = 0.0,
@@ -172,8 +177,7 @@ class Recurrent(OverTime):
         kwargs.pop("implementation", None), kwargs.pop("use_cudnn", None)  # of old configurations; they choose between equal computations
         super().__init__(**kwargs)
         self.units = positive(self, "units", units)
-        owner = f"{type(self).__name__} '{self.name}'"
-        self.activation = activations.of_units(owner, "activation", activation)
+        self.activation = self._activation("activation", activation)
         self.use_bias, self.seed = bool(use_bias), seed
         self.dropout, self.recurrent_dropout = rate(self, "dropout", dropout), rate(self, "recurrent_dropout", recurrent_dropout)
         self.zoneout, self.seeds = rate(self, "zoneout", zoneout), SeedGenerator(seed)
@@ -187,6 +191,12 @@ class Recurrent(OverTime):
         self.bias: Variable | None = None
         self.trained_initial_state = bool(trained_initial_state)
         self.initial_state: list[Variable] = []
+
+    def _activation(self, argument: str, given: Any) -> str:
+        name = (activations.name_of if self.takes_rows else activations.of_units)(f"{type(self).__name__} '{self.name}'", argument, given)
+        if name in activations.ROWS:
+            self.by_rows, self.quantizable, self.fused = True, False, False
+        return name
 
     def _roles(self, role: str) -> dict[str, Any]:
         return {kind: getattr(self, f"{role}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
@@ -211,6 +221,12 @@ class Recurrent(OverTime):
         inputs = input_shape[-1]
         if inputs is None:
             raise ValueError(f"{type(self).__name__} '{self.name}': the last dimension of the input must be known, got {input_shape}.")
+        for name in ("recurrent_dropout", "zoneout", "zoneout_cell") if self.by_rows else ():
+            if getattr(self, name, 0):
+                raise ValueError(
+                    f"{type(self).__name__} '{self.name}': {name} must be 0 where an activation works on all units together, as softmax does, "
+                    f"got {getattr(self, name)!r}. Use dropout of the inputs."
+                )
         self.kernel = self.add_weight((inputs, self.gates * self.units), "kernel", **self._roles("kernel"))
         if self.recurrent_shape():
             self.recurrent_kernel = self.add_weight(self.recurrent_shape(), "recurrent_kernel", **self._roles("recurrent"))
@@ -238,7 +254,11 @@ class Recurrent(OverTime):
         """Of each state."""
         return (self.zoneout,)
 
-    def direction(self, initial: list[Tensor], backwards: bool = False) -> Direction:
+    def direction(self, initial: list[Tensor], backwards: bool = False) -> Any:
+        if self.by_rows:
+            from rnnfast.layers.by_rows import direction  # whose tape is imported with the first such layer
+
+            return direction(self, initial, self.go_backwards or backwards)
         return Direction(
             self.cell, self.units, self.kernel, self.recurrent_kernel, self.bias, self.activation, self.recurrent_activation,
             self.go_backwards or backwards, self.zero_output_for_mask, initial,
@@ -271,7 +291,7 @@ class SimpleRNN(Recurrent):
     (2, 4)
     """
 
-    cell = "simple_rnn"
+    cell, takes_rows = "simple_rnn", True
 
 
 class Gated(Recurrent):
@@ -285,7 +305,7 @@ class Gated(Recurrent):
 
     def __init__(self, units: int, *, recurrent_activation: Any = "sigmoid", **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
-        self.recurrent_activation = activations.of_units(f"{type(self).__name__} '{self.name}'", "recurrent_activation", recurrent_activation)
+        self.recurrent_activation = self._activation("recurrent_activation", recurrent_activation)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"recurrent_activation": self.recurrent_activation}
@@ -319,7 +339,7 @@ class LSTM(Gated):
     (True, (2, 4))
     """
 
-    cell, gates, states = "lstm", 4, 2
+    cell, gates, states, takes_rows = "lstm", 4, 2, True
 
     def __init__(self, units: int, *, unit_forget_bias: bool = True, zoneout_cell: float = 0.0, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
@@ -368,7 +388,7 @@ class GRU(Gated):
     (2, 5, 4)
     """
 
-    gates = 3
+    gates, takes_rows = 3, True
 
     def __init__(self, units: int, *, reset_after: bool = True, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)

@@ -128,7 +128,11 @@ class Runner:
             raise ValueError(f"{self.owner}: resets cannot be used with {type(mixing).__name__} '{mixing.name}', which mixes steps of different episodes.")
         if self._stateful_node() is None:
             raise ValueError(f"{self.owner}: resets need a recurrent layer.")
-        learned = next((one for layer in self.layers for one in (layer.sublayers() or [layer]) if getattr(one, "trained_initial_state", False)), None)
+        inner = [one for layer in self.layers for one in (layer.sublayers() or [layer])]
+        slow = next((one for one in inner if one.has_states and not getattr(one, "fused", True)), None)
+        if slow is not None:
+            raise ValueError(f"{self.owner}: resets cannot be used with {type(slow).__name__} '{slow.name}', whose steps are not the fused engine's.")
+        learned = next((one for one in inner if getattr(one, "trained_initial_state", False)), None)
         if learned is not None:
             raise ValueError(f"{self.owner}: resets start from zeros; they cannot be used with trained_initial_state of {type(learned).__name__} '{learned.name}'.")
         found: Masks = []

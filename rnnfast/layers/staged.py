@@ -14,7 +14,7 @@ from rnnfast.plan.staged import StagedDirection, StagedPart
 class Staged(Recurrent):
     """What the layers of this file have in common. `recurrent_dropout`, zoneout and quantization are for the plain layers."""
 
-    quantizable = False
+    quantizable = fused = takes_rows = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
