@@ -16,7 +16,7 @@ from rnnfast.layers.recurrent import OverTime
 
 Mask = Any  # (what is compared, with which value), or "reversed" and one; None where there is none
 _READ_MASKS = (OverTime, layers.Bidirectional, layers.GlobalAveragePooling1D, layers.Attention)
-_LOSE_MASKS = (Windowed, layers.GlobalMaxPooling1D, layers.Flatten, layers.Reshape, layers.RepeatVector)
+_LOSE_MASKS = (layers.Masking, Windowed, layers.GlobalMaxPooling1D, layers.Flatten, layers.Reshape, layers.RepeatVector)
 _SHOW = (layers.Flatten, layers.Reshape)
 _EMPTY = "no step"
 _LOST = (
@@ -66,8 +66,6 @@ class Masks:
                 self.maker.refuse(member, "its input is a masked sequence in reversed order, of which Keras does not reverse the mask and rnnfast does. Reverse the sequence back, or mask nothing")
             if isinstance(layer, layers.Attention) and layer.return_attention_scores and self.of_rows.get(inputs[0]) is not None:
                 self.maker.refuse(member, "attention scores of masked query steps are zeros in rnnfast and not in Keras. Return no scores, or mask no query")
-        if isinstance(layer, layers.Masking) and (inputs[0].node is not None or self.of_rows.get(inputs[0]) is not None):
-            self.maker.refuse(member, "must read an input of the model")
         return inputs
 
     def _merged(self, layer: Merge, member: str, inputs: list[Symbol]) -> list[Symbol]:
@@ -98,21 +96,22 @@ class Masks:
         """Note that the masked steps of a symbol are seen."""
         if self.of_rows.get(symbol) is None:
             return
-        if isinstance(symbol.layer, layers.Masking) and symbol.layer.mask_value:
-            self.maker.refuse(f"Masking '{name}'", "its masked steps are zeros in Keras, where a layer behind it does not know masks. Only mask_value=0 is supported there")
         self.displays.append((self.roots[symbol], self.shown[symbol], name))
 
     def after(self, layer: layers.Layer, inputs: list[Symbol], outputs: list[Symbol], handed: Mask = None) -> None:
         """Follow the masks through a layer that has been called; `handed` is one that Keras hands on past it."""
         first, source = outputs[0], inputs[0]
         root = self.roots.get(source, source)
+        if isinstance(layer, layers.Masking):
+            root = first  # whose steps are its own
         shown = self._shows(layer)
         if shown is not None:
             self.setters[first.node] = (root, shown)  # type: ignore[index]
         self.roots |= {one: root if len(one.shape) == len(source.shape) or isinstance(layer, layers.Embedding) else one for one in outputs if not isinstance(layer, _SHOW)}
         rows = self.of_rows.get(source)
         if isinstance(layer, layers.Masking) or (isinstance(layer, layers.Embedding) and layer.mask_zero):
-            mask = (source, float(getattr(layer, "mask_value", 0)))
+            plain = next((symbol for symbol, made in self.dropped.items() if made is source), source)
+            mask = (plain, float(getattr(layer, "mask_value", 0)))
             self._set(first, mask, mask, "pad")
         elif rows is not None and isinstance(layer, OverTime | layers.Bidirectional):
             rows = ("reversed", rows) if getattr(layer, "go_backwards", False) else rows
@@ -163,11 +162,11 @@ class Masks:
         for symbol in graph.outputs:
             self.show(symbol, symbol.layer.name if symbol.layer else "output")
         for symbol in graph.inputs:
-            readers = [node for node in graph.nodes if symbol in node.inputs]
-            found = {self.of_rows.get(node.outputs[0]) if isinstance(node.layer, layers.Masking | layers.Embedding) else None for node in readers}
+            readers = [node for node in graph.nodes if symbol in node.inputs and isinstance(node.layer, layers.Embedding)]
+            found = {self.of_rows.get(node.outputs[0]) for node in readers}
             if len(found) > 1:
                 names = ", ".join(f"'{node.layer.name}'" for node in readers)
-                self.maker.refuse(f"input '{symbol.layer.name if symbol.layer else ''}'", f"is read by {names}, of which not all mask the same steps. rnnfast masks an input for all; use two inputs")
+                self.maker.refuse(f"input '{symbol.layer.name if symbol.layer else ''}'", f"is read by {names}, of which not all mask the same steps. rnnfast masks tokens for all; use two inputs")
         shown: dict[Symbol, str] = dict(self.setters[node] for node in graph.nodes if node in self.setters)
         for root, wanted, name in self.displays:
             if shown[root] != wanted:

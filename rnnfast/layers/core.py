@@ -14,6 +14,7 @@ from rnnfast.layers.base import Layer, positive, rate, register
 from rnnfast.layers.graph import Symbol
 from rnnfast.plan import Builder, Tensor, Variable
 from rnnfast.plan.gating import add_glu
+from rnnfast.plan.masking import add_masking
 from rnnfast.random import SeedGenerator
 
 
@@ -199,7 +200,10 @@ class Embedding(Layer):
 
 @register
 class Masking(Layer):
-    """Masks the steps whose features all equal a value. It stands before any other layer that computes.
+    """Masks the steps whose features all equal a value: the layers behind it leave them out, and they show zeros.
+
+    As the only reader of an input its mask is known before a run. Elsewhere it is made of the values in the middle of one, by an op in Python. A mask in front of
+    it goes on to hold. Live streams, `resets` and `truncate` cannot be used with it.
 
     Parameters
     ----------
@@ -213,13 +217,13 @@ class Masking(Layer):
         super().__init__(**kwargs)
         self.mask_value = float(mask_value)
 
-    def compute_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
-        own = (x != self.mask_value).any(axis=tuple(range(2, x.ndim)))
+    def compute_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        own: np.ndarray = (x != self.mask_value).any(axis=tuple(range(2, x.ndim)))
         return own if mask is None else own & mask
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        if not x.outside:
-            raise ValueError(f"Masking '{self.name}': must be the first layer of a model, since it reads the model's input.")
+        if self not in x.maskers:
+            return add_masking(b, x, self.compute_mask)
         b.show_masked(x.rows, False)
         return x
 

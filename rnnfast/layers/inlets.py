@@ -12,7 +12,6 @@ from rnnfast.layers.base import Layer
 from rnnfast.layers.graph import Graph, Symbol
 
 REAL_KINDS = "fiub"
-MASKERS = ("Masking", "Embedding")
 
 
 def ready(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -41,10 +40,11 @@ class Inlet:
         if self.tokens and len(self.embeddings) < len(readers):
             raise ValueError(f"{owner}: the tokens of '{self.name}' must go into Embedding layers alone, got {[layer.name for layer in readers]}.")
         front, self.maskers = {symbol}, []
-        for node in graph.nodes:  # layers that say which steps of the input are masked
-            if type(node.layer).__name__ in MASKERS and node.inputs[0] in front:
+        for node in graph.nodes:  # layers that say which steps of the input are masked, for all that reads it
+            kind, source = type(node.layer).__name__, node.inputs[0]
+            if (kind == "Embedding" and source is symbol) or (kind == "Masking" and source in front and graph.uses(source) == 1):
                 self.maskers.append(node.layer)
-                front.update(node.outputs)
+                front.update(node.outputs if kind == "Masking" else ())
 
     def timed(self, x: np.ndarray) -> bool:
         """Whether the array has a time axis."""

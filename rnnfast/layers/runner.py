@@ -54,12 +54,20 @@ def describe(b: Builder, graph: Graph, tensors: dict[Symbol, Tensor], initial: d
         x: Any = inputs if layer.many else inputs[0]
         if layer.has_states:
             order = b.batch_rows(inputs[0].rows) if node.states else None
-            given = initial.get(node) or [b.aligned(tensors[s], order) for s in node.states if s in tensors]  # type: ignore[arg-type]
+            given = _in_order(b, initial.get(node, []), inputs[0].rows) or [b.aligned(tensors[s], order) for s in node.states if s in tensors]  # type: ignore[arg-type]
             outputs, states = layer.describe_states(b, x, given)  # type: ignore[attr-defined]
         else:
             outputs, states = layer.describe(b, x), []
         results = [*(outputs if isinstance(outputs, list) else [outputs]), *states]
         tensors.update(zip(node.outputs, results, strict=True))
+
+
+def _in_order(b: Builder, states: list[Tensor], rows: Rows) -> list[Tensor]:
+    """States that came in the order of an input's map in that of another."""
+    if not states or states[0].rows.root is rows.root:
+        return states
+    order = b.batch_rows(rows)
+    return [b.aligned(state, order) for state in states]
 
 
 class Runner:
@@ -151,7 +159,7 @@ class Runner:
         features = () if inlet.tokens else x.shape[2 if timed else 1 :]
         rows = Rows(x.shape[0], x.shape[1] if timed else 1)
         rows.masked = masked
-        return Tensor(rows, features, Buffer(inlet.name, 0, int(np.prod(features, dtype=object))), timed, outside=True, needs_grad=needs_grad)
+        return Tensor(rows, features, Buffer(inlet.name, 0, int(np.prod(features, dtype=object))), timed, outside=True, needs_grad=needs_grad, maskers=tuple(inlet.maskers))
 
     def start(self, xs: Arrays, valid: Masks, training: bool, gradients: bool, initial: int, dx: bool = False, carried: States | None = None) -> Bound:
         """Describe all nodes into a new builder; the program is not made yet. `carried`: states that layers go on from and leave, by layer."""

@@ -112,6 +112,7 @@ class Steps:
                 goals.append(Goal(self.runner.owner, place, b, y, head, labels, train))
             elif train:
                 no_gradient(b, y)
+        b.when_masked.append(lambda: bound.extra["fill"]())
         bound.extra |= {"ys": ys, "goals": goals, "penalty": self._add_penalties(b, train)}
         if train:
             b.backward()
@@ -164,16 +165,18 @@ class Steps:
 
     def _masks(self, bound: Bound, valid: Masks, counted: np.ndarray | None) -> Masks:
         """Of each output the steps that exist and count, None where all do."""
-        if counted is None and not self.counts_last and all(steps is None for steps in valid):
+        if counted is None and not self.counts_last and not bound.builder.late_rows and all(steps is None for steps in valid):
             return self.no_masks
         return [self._counted(self._mask_at(bound, y, valid), y, head, counted) for y, head in zip(bound.extra["ys"], self.heads, strict=True)]
 
     @staticmethod
     def _mask_at(bound: Bound, y: Tensor, valid: Masks) -> np.ndarray | None:
         """Which steps of an output exist, None where all do."""
-        if not y.timed or all(steps is None for steps in valid):
+        if not y.timed:
             return None
         if not y.rows.masked:  # no layer looks at the mask: it passes through
+            if all(steps is None for steps in valid):
+                return None
             roots = [source.rows for source in bound.sources]
             steps = valid[roots.index(y.rows.root)] if y.rows.root in roots else None
             return steps if steps is not None and steps.shape == y.shape[:2] else None
@@ -218,13 +221,21 @@ class Steps:
         bound = self._bound(xs, steps, cuts, train, carried, self._columns(targets))
         outputs = [np.empty(t.shape, runner.dtype) for _, t in bound.outputs]
         goals: list[Goal] = bound.extra["goals"]
+
+        def fill() -> None:
+            """Before the run, or in it where it finds out which steps the outputs have."""
+            self.output_masks = self._masks(bound, valid, counted)
+            for goal in goals:
+                goal.fill(targets[goal.place], weights[goal.place], self.output_masks[goal.place])
+
         if train:
             self.lesson = None
         with bound.program.lock:
             runner.refresh(bound, steps, cuts)
-            self.output_masks = self._masks(bound, valid, counted)
-            for goal in goals:
-                goal.fill(targets[goal.place], weights[goal.place], self.output_masks[goal.place])
+            if bound.builder.late_rows:
+                bound.extra["fill"] = fill
+            else:
+                fill()
             runner.connect(bound, xs, outputs)
             total = self._execute(bound, train)
             self.losses = [goal.value for goal in goals]

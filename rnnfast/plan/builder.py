@@ -52,6 +52,7 @@ class Tensor:
     needs_grad: bool = True
     grad: Buffer | None = None
     parts: list[Tensor] = field(default_factory=list)
+    maskers: tuple[Any, ...] = ()  # of an input, the layers whose masks its map has already
 
     @property
     def width(self) -> int:
@@ -87,6 +88,8 @@ class Builder:
         self.carried: dict[str, list[np.ndarray]] | None = None  # of truncated training: the states that its layers go on from, by name
         self.live: Live | None = None  # of a stream or a pool of them
         self.activities: list[tuple[Tensor, Any]] = []  # outputs that a regularizer looks at
+        self.late_rows: list[Rows] = []  # maps that are set in the middle of a run
+        self.when_masked: list[Callable[[], None]] = []  # what is called when all of them are
         self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._wholes: set[Buffer] = set()  # buffers that others are parts of
         self.recurrent: list[Any] = []  # the directions of recurrent layers, for who looks at what they keep
@@ -403,13 +406,15 @@ class Builder:
         self.on_backward(lambda: self.give(x, lambda dx: self.op("blank", rows, {"x": y.grad, "y": dx}, **numbers)))
         return y
 
-    def aligned(self, x: Tensor, rows: Rows) -> Tensor:
-        """x in the order of another map of as many sequences and steps; a masked step of x counts as what it shows."""
+    def aligned(self, x: Tensor, rows: Rows, look: Callable[[Buffer], None] | None = None) -> Tensor:
+        """x in the order of another map of as many sequences and steps; a masked step of x counts as what it shows. `look` adds an op that sees all steps."""
         x = self.packed(x)
         if rows.root is x.rows.root or not (rows.masked or x.rows.masked):
             return x
         full, y = self.buffer("unpacked", rows.batch * rows.time * x.width, x.width), self.tensor("aligned", x, x.features, rows)
         self.op("scatter", x.rows, {"x": x.buffer, "y": full}, "align", n=x.width, kind=0)
+        if look is not None:
+            look(full)
         self.op("gather", rows, {"x": full, "y": y.buffer}, "align", n=x.width)
 
         def back() -> None:

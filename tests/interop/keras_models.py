@@ -84,6 +84,17 @@ def mask_of_one_call() -> Any:
     return Model([a, b], [L.LSTM(3)(embed(a)), L.Conv1D(2, 3)(embed(b))])
 
 
+def two_maskings_of_one_input() -> Any:
+    a = Input((7, 3))
+    return Model(a, [L.LSTM(4)(L.Masking()(a)), L.GRU(4)(L.Masking(0.5)(a)), L.Conv1D(2, 2)(a)])
+
+
+def masked_beside_itself() -> Any:
+    a = Input((7, 3))
+    x = L.Dense(3, activation="relu")(a)
+    return Model(a, [L.LSTM(2)(L.Add()([L.Masking()(x), x])), L.GRU(3)(L.Masking()(x), initial_state=L.GRU(3)(x))])
+
+
 MASKED: dict[str, Callable[[], Any]] = {
     "tagger": lambda: embedded(L.Bidirectional(L.LSTM(4, return_sequences=True)), L.LayerNormalization(), L.BatchNormalization(), L.TimeDistributed(L.Dense(3))),
     "mean": lambda: embedded(L.LSTM(4, return_sequences=True), L.GlobalAveragePooling1D()),
@@ -96,6 +107,12 @@ MASKED: dict[str, Callable[[], Any]] = {
     "masking, windows": lambda: masked(0.0, L.MaxPooling1D(2), L.SimpleRNN(3)),
     "masking, zeros": lambda: masked(0.5, L.GRU(4, return_sequences=True, zero_output_for_mask=True), L.SimpleRNN(3)),
     "masking, backwards": lambda: masked(0.5, L.GRU(4, return_sequences=True, go_backwards=True), L.Dense(3)),
+    "masking, other value": lambda: masked(0.5, L.Conv1D(3, 2)),
+    "masking in the middle": lambda: chain(L.Dense(2, activation="relu"), L.Masking(), L.LSTM(3, return_sequences=True), L.Dense(2)),
+    "masking again": lambda: masked(0.0, L.LSTM(2, activation="relu", return_sequences=True), L.Masking(), L.Bidirectional(L.GRU(3, return_sequences=True)), L.GRU(2)),
+    "masking of a masked input": lambda: masked(0.0, L.Masking(0.5), L.GRU(3, return_sequences=True)),
+    "two maskings of one input": two_maskings_of_one_input,
+    "masked beside itself": masked_beside_itself,
     "attention": two_masks,
     "masked beside unmasked": lambda: masked_beside_unmasked(True),
     "masked embedding beside unmasked": lambda: masked_beside_unmasked(False),

@@ -216,8 +216,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "training": (training, "Dropout 'dropout.*is called with training=True"),
     "given mask": (given_mask, "LSTM 'lstm.*"),
     "reversed mask": (lambda: masked(0.0, L.GRU(4, return_sequences=True, go_backwards=True), L.LSTM(3)), "LSTM 'lstm.*reversed order"),
-    "masking in the middle": (lambda: chain(L.Dense(3), L.Masking(), L.LSTM(3)), "Masking 'masking.*must read an input"),
-    "masking, other value": (lambda: masked(0.5, L.Conv1D(3, 2)), "Masking 'masking.*zeros in Keras"),
     "masks of one input": (half_masked, "is read by 'embedding.*not all mask the same steps"),
     "mask behind a decoder": (lambda: masked_decoder(L.Dense(3), L.GRU(2)), "GRU 'gru.*Keras 3 hands on past a layer called with an initial_state"),
     "mask beside a decoder": (lambda: masked_decoder(lambda y: L.Concatenate()([y, y]), L.GRU(2)), "GRU 'gru.*Keras 3 hands on past"),
