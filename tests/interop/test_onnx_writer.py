@@ -218,6 +218,7 @@ REFUSALS = {
     "ProjectedLSTM": (lambda: Sequential([Input((None, 3)), layers.Bidirectional(layers.ProjectedLSTM(4, 2))]), {}),
     "sparsemax": (lambda: Sequential([Input((3,)), layers.Dense(4, activation="sparsemax")]), {}),
     "mask has no place": (lambda: Sequential([Input((None, 3)), layers.Masking(), layers.LSTM(4)]), {}),
+    "masks by values that are computed": (lambda: Sequential([Input((None, 3)), layers.Dense(2), layers.Masking(), layers.LSTM(4)]), {"lengths": True}),
     "cannot be written with lengths": (lambda: Sequential([Input((None, 3)), layers.Conv1D(4, 3), layers.LSTM(4)]), {"lengths": True}),
     "go_backwards": (lambda: Sequential([Input((None, 3)), layers.LSTM(4, go_backwards=True, return_sequences=True), layers.LSTM(4)]), {"lengths": True}),
     "without lengths": (lambda: Sequential([Input((None, 3)), layers.Dense(4)]), {"lengths": True}),

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnfast.errors import suggest
 from rnnfast.interop.bounds import extra, refuse
-from rnnfast.layers import Layer
+from rnnfast.layers import Layer, Masking
 from rnnfast.layers.graph import Graph, Shape, Symbol
 from rnnfast.models.model import Runnable
 from rnnfast.models.saving import replacing
@@ -238,6 +238,10 @@ def _add_inputs(w: Writer, model: Any, lengths: bool) -> dict[Symbol, Value]:
     timed = [inlet for inlet in inlets if len(inlet.shape) > (1 if inlet.tokens else 2)]
     if lengths and not (timed and model.runner().uses_mask):
         refuse(w.path, f"model '{model.name}'", "none of its layers depends on how many steps a row has; write it without lengths")
+    known = [layer for inlet in inlets for layer in inlet.maskers]
+    for node in model.graph().nodes:
+        if lengths and isinstance(node.layer, Masking) and node.layer not in known:
+            w.refuse(node.layer, "masks by values that are computed, which lengths cannot say")
     values = {}
     for inlet, symbol in zip(inlets, model.graph().inputs, strict=True):
         shape = ["batch", *(f"{inlet.name}_{'time' if i == 0 else f'axis{i + 1}'}" if n is None else n for i, n in enumerate(inlet.shape[1:]))]
