@@ -114,16 +114,21 @@ typedef struct {
 typedef struct {
     const void *x; /* [steps, I], a step x_step after the other; x . W + b, [steps][panel][G][V], where kernel is NULL */
     int64_t x_step, inputs, units, steps;
-    const void *kernel, *bias, *recurrent, *recurrent_bias; /* panels; a bias may be NULL */
-    void *h[2];                                             /* [H padded] state before the first step; the states take turns in both */
-    void *memory;                                           /* [H padded] second state, in place */
-    void *y;                                                /* [steps, H], a step y_step after the other; may be NULL */
+    const void *kernel, *bias;                 /* panels; a bias may be NULL */
+    void *x_gates;                             /* of cells of two phases, where kernel is given: room for x . W + b of a step */
+    const void *recurrent[2], *recurrent_bias; /* panels of each phase */
+    const void *vectors;                       /* as of rnnf_step */
+    void *h[2];                                /* [H padded] state before the first step; the states take turns in both */
+    void *memory;                              /* [H padded] second state, in place */
+    void *reset;                               /* [H padded] what goes from the first phase to the second */
+    int first_phase, end_phase;                /* which phases to compute: all of them, or of one step one */
+    void *y;                                   /* [steps, H], a step y_step after the other; may be NULL */
     int64_t y_step;
     int act, recurrent_act;
     int weights; /* of the recurrent panels, and parts: as of rnnf_matmul; a kernel is as WEIGHTS_SAME */
     void *parts;
     int turn;   /* odd: the first step walks over the panels from the last to the first; steps take turns */
-    void *tape; /* as of rnnf_step; of training, where states follow one another from h[0] on, h_step apart, instead of taking turns */
+    void *tape; /* as of rnnf_step; of training, where states follow one another from h[0] on, h_step apart, instead of taking turns, and so from reset on */
     int64_t tape_panel, h_step;
 } rnnf_run;
 

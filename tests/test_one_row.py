@@ -1,16 +1,26 @@
-"""One row: the bits of a row of a batch for every number of units, and calls that go straight to the engine give what careful ones give."""
+"""One row: the bits of a row of a batch for every number of units, the oracle's numbers, and calls that go straight to the engine give what careful ones give."""
 
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
 import rnnfast
 from rnnfast import Input, Sequential, layers
+from rnnfast.plan import recurrent
+from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_UNITS, Choice
+from tests import cases
 
-CELLS = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+CELLS = {
+    "rnn": layers.SimpleRNN,
+    "lstm": layers.LSTM,
+    "gru": layers.GRU,
+    "gru-before": partial(layers.GRU, reset_after=False),
+    "peephole": layers.PeepholeLSTM,
+}
 UNITS = [1, 8, 9, 17, 25, 40, 41, 57, 72, 88, 96, 100, 200]  # groups of every number of panels, on vectors of 4, 8 and 16
 
 
@@ -39,6 +49,36 @@ def test_a_row_alone_goes_backwards_with_the_bits_of_a_row_of_a_batch(cell, inpu
     for units, time in ((8, 1), (25, 300), (96, 7), (200, 300)):  # 300 steps are several chunks of gate inputs
         model, x = made(cell, units, inputs, go_backwards=True), rng.standard_normal((3, time, inputs)).astype(np.float32)
         assert np.array_equal(model.predict_on_batch(x[:1]), model.predict_on_batch(x)[:1]), units
+
+
+@pytest.mark.parametrize("inputs", [2, 5])
+@pytest.mark.parametrize("spec", [("GRU", {"reset_after": False}), ("PeepholeLSTM", {})], ids=["gru-before", "peephole"])
+def test_a_row_alone_and_its_gradients_are_near_the_oracle(spec, inputs, dtype, rng):
+    kind, fixed = spec
+    options = {"units": 41, "return_sequences": True, "return_state": True, **fixed}
+    p = cases.problem((kind, options), (1, 55, inputs), rng, initial_state=True)  # more steps than gate inputs are made at once
+    cases.assert_close(p.build(rnnfast, dtype).vjp(**p.cast(dtype)), p.expected, *cases.bound(dtype, 55))
+
+
+@pytest.mark.parametrize("inputs", [3, 64])
+@pytest.mark.parametrize("cell", ["gru-before", "peephole"])
+def test_threads_that_share_the_units_of_a_row_meet_where_they_must(cell, inputs, monkeypatch, rng):
+    monkeypatch.setattr(recurrent, "choose_split", lambda work, threads, ways: Choice(SPLIT_UNITS if threads > 1 else SPLIT_NONE, {SPLIT_NONE: 1.0, SPLIT_UNITS: 0.1}))
+    x, threads, found = rng.standard_normal((1, 60, inputs), np.float32), rnnfast.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            rnnfast.set_num_threads(count)
+            model = made(cell, 100, inputs)
+            model.compile("sgd", "mse")
+            assert ("split=units" in str(model.plan(1, 60))) == (count > 1)
+            whole, stream = model.predict_on_batch(x), model.stream()
+            assert np.array_equal([stream.step(row) for row in x[0, :9]], whole[0, :9])
+            model.train_on_batch(x, whole + 1)
+            found.append([whole, *model.get_weights()])
+    finally:
+        rnnfast.set_num_threads(threads)
+    for one, other in ((found[0], found[1]), (found[0], found[2])):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_arrays_of_any_kind_and_shape_give_the_same():

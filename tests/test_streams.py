@@ -1,6 +1,7 @@
 """Live streams: the bits of the whole sequence however it is cut, several inputs and outputs, states, copies, threads, arrays of the caller's, refusals."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_streamed_equals_whole(kind, rng):
 @pytest.mark.parametrize("inputs", [1, 4, 9])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_row_alone_gives_the_bits_of_a_row_among_others(units, inputs, dtype, rng):
-    for cell in (layers.LSTM, layers.GRU):
+    for cell in (layers.LSTM, layers.GRU, partial(layers.GRU, reset_after=False), layers.PeepholeLSTM):
         model = randomized(Sequential([Input((None, inputs), dtype=dtype), cell(units, return_sequences=True, dtype=dtype)]), rng)
         x = rng.standard_normal((3, 70, inputs)).astype(dtype)
         whole, stream = model.predict_on_batch(x), model.stream()

@@ -257,8 +257,9 @@ INLINE void V(step_back)(const rnnf_step_back *k, const V(phase_shape) c, V(back
 
 /* The default activations are constants of their own instance, and of STEP_OR a second pair; all others are looked up for each vector. */
 #define STEP_OR(phase, act0, gate0, act1, gate1, ...) \
+    static const V(phase_shape) V(phase##_shape) = {__VA_ARGS__}; \
     static void V(phase##_step)(const rnnf_step *k, int64_t rows, int64_t p0, int64_t p1) { \
-        const V(phase_shape) c = {__VA_ARGS__}; \
+        const V(phase_shape) c = V(phase##_shape); \
         if (k->act == act0 && k->recurrent_act == gate0) V(step)(k, c, V(phase##_gates), V(phase##_output), act0, gate0, rows, p0, p1); \
         else if (k->act == act1 && k->recurrent_act == gate1) V(step)(k, c, V(phase##_gates), V(phase##_output), act1, gate1, rows, p0, p1); \
         else V(step)(k, c, V(phase##_gates), V(phase##_output), k->act, k->recurrent_act, rows, p0, p1); \

@@ -86,10 +86,14 @@ cdef extern from "rnnf.h" nogil:
         int64_t x_step, inputs, units, steps
         const void *kernel
         const void *bias
-        const void *recurrent
+        void *x_gates
+        const void *recurrent[2]
         const void *recurrent_bias
+        const void *vectors
         void *h[2]
         void *memory
+        void *reset
+        int first_phase, end_phase
         void *y
         int64_t y_step
         int act, recurrent_act, turn, weights

@@ -334,15 +334,18 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     cdef rnnf_run k
     cdef int64_t t = begin, chunk0, first, step, n, way = -1 if a.reverse else 1, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
     cdef bint whole = a.kernel_weights == WEIGHTS_SAME and (time == 1 or a.inputs <= RUN_INPUTS)
-    cdef int turn = a.turn
+    cdef int turn = a.turn, phase
     cdef bint meeting = meets(a) and team.size > 1
     cdef char *last = a.h.data + (time & 1) * state
     memset(&k, 0, sizeof(k))
     k.inputs, k.units, k.act, k.recurrent_act = a.inputs, a.units, a.act, a.gate
-    k.recurrent, k.recurrent_bias = a.recurrent[0].data, a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
+    for phase in range(a.cell.phases):
+        k.recurrent[phase] = a.recurrent[phase].data
+    k.recurrent_bias = a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
     k.memory, k.weights, k.parts = a.memory.data if a.memory != NULL else NULL, a.recurrent_weights, own.parts
+    k.vectors, k.reset = a.vectors.data if a.vectors != NULL else NULL, a.reset.data if a.reset != NULL else NULL
     if whole:
-        k.kernel, k.bias = a.kernel.data, a.bias.data if a.bias != NULL else NULL
+        k.kernel, k.bias, k.x_gates = a.kernel.data, a.bias.data if a.bias != NULL else NULL, a.x_gates.data
         k.x_step = way * (a.x.step if a.x.step else a.x.stride)
     else:
         k.x_step = way * a.x_gates.stride
@@ -368,10 +371,13 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
         k.h[0], k.h[1], k.turn = a.h.data + (t & 1) * state, a.h.data + (~t & 1) * state, turn + <int>(t & 1)
         if a.tape != NULL:
             k.h[0], k.h[1], k.tape = at(a, a.h_tape, t), at(a, a.h_tape, t + 1), tape_at(a, t, 0, 0)
-        a.cell.run(&k, own.p0, own.p1)
+            k.reset = at(a, a.reset_tape, t) if a.reset_tape != NULL else NULL
+        for phase in range(a.cell.phases if meeting else 1):  # threads that share units meet after each
+            k.first_phase, k.end_phase = phase, phase + 1 if meeting else a.cell.phases
+            a.cell.run(&k, own.p0, own.p1)
+            if meeting:
+                rnnf_barrier(team)
         t += k.steps
-        if meeting:
-            rnnf_barrier(team)
     if end < time:
         return
     if member == 0 or a.split != SPLIT_UNITS:
@@ -765,7 +771,8 @@ cdef class RecurrentLayer(Op):
         a.kernel_weights, a.recurrent_weights = sizes["kernel_weights"], sizes["recurrent_weights"]
         self._take(a, buffers)
         a.tiles = tiles_of() if max(a.kernel_weights, a.recurrent_weights) >= WEIGHTS_SPLIT1 else NULL
-        a.runs = (a.cell.run != NULL and (a.recurrent_weights == WEIGHTS_SAME or (a.tiles == NULL and a.cell.gates > 1)) and not (a.reverse and a.tape != NULL)
+        stored = a.tiles == NULL and a.cell.gates > 1 and a.cell.phases == 1  # whether a run would read stored weights
+        a.runs = (a.cell.run != NULL and (a.recurrent_weights == WEIGHTS_SAME or stored) and not (a.reverse and a.tape != NULL)
                   and a.masks == NULL and a.shown == NULL and a.keep[0] == NULL and a.keep[1] == NULL)
 
     cdef _take(self, layer *a, dict buffers):
