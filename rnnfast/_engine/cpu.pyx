@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 
+cimport numpy as cnp
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
@@ -13,6 +14,8 @@ from rnnfast._engine.kernels cimport (
 
 from rnnfast.errors import UnsupportedISAError
 
+cnp.import_array()
+
 ACTIVATIONS = (
     "linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_sigmoid_02", "softplus", "softsign", "elu", "selu", "celu", "exponential", "relu6",
     "leaky_relu", "hard_tanh", "hard_shrink", "soft_shrink", "squareplus", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "silu", "gelu", "mish", "tanh_shrink", "hard_silu",
@@ -20,6 +23,8 @@ ACTIVATIONS = (
 )
 """Names in the order of csrc/activations.def, then those that work on rows."""
 assert ACTIVATIONS.index("softmax") == ACT_COUNT
+cdef dict PLACES = {name: place for place, name in enumerate(ACTIVATIONS)}
+PLACES |= {"exp": PLACES["exponential"], "swish": PLACES["silu"]}
 
 cdef int chosen = -1
 
@@ -100,7 +105,7 @@ def lanes(str dtype):
     return kernels_of(dtype).lanes
 
 
-def elementwise(str name, x):
+def elementwise(str name, x, out=None):
     """Apply an activation to an array.
 
     Parameters
@@ -108,48 +113,54 @@ def elementwise(str name, x):
     name : str
         One of `ACTIVATIONS`; the last three work along the last axis.
     x : ndarray of float32 or float64, any shape
+    out : ndarray of x's type and shape, optional
+        Where the result goes; contiguous.
 
     Returns
     -------
     ndarray
-        Of x's shape and dtype.
+        Of x's shape and dtype; `out` if it was given.
     """
-    x = np.ascontiguousarray(x)
-    y = np.empty_like(x)
-    run_elementwise(name, x, None, y)
-    return y
+    source = np.ascontiguousarray(x)
+    target = np.empty_like(source) if out is None else out
+    run_elementwise(name, source, None, target)
+    return target
 
 
 def elementwise_back(str name, x, y, dy):
     """The gradient of sum(dy * y) by x, where y = elementwise(name, x); arrays of one dtype and shape."""
-    keeps_input = ACTIVATIONS.index("silu") <= ACTIVATIONS.index(name) < ACT_COUNT
+    keeps_input = PLACES["silu"] <= PLACES[name] < ACT_COUNT
     dx = np.empty_like(y)
     run_elementwise(name, np.ascontiguousarray(x if keeps_input else y), np.ascontiguousarray(dy), dx)
     return dx
 
 
-cdef run_elementwise(str name, x, dy, result):
+cdef run_elementwise(str name, cnp.ndarray x, dy, cnp.ndarray result):
     """The activation of x, or, with dy, its gradient from what its derivative needs."""
-    cdef const rnnf_kernels *k = kernels_of(x.dtype.name)
-    cdef int act = ACTIVATIONS.index({"exp": "exponential", "swish": "silu"}.get(name, name))
-    if x.size == 0:
+    cdef int kind = cnp.PyArray_TYPE(x)
+    cdef const rnnf_kernels *k = rnnf_available[chosen].f32 if kind == cnp.NPY_FLOAT32 else kernels_of(x.dtype.name)
+    cdef int act = PLACES[name]
+    cdef long n = cnp.PyArray_SIZE(x), cols
+    if cnp.PyArray_TYPE(result) != kind or cnp.PyArray_SIZE(result) != n or not cnp.PyArray_ISCARRAY(result):
+        raise ValueError(f"elementwise: the result must be a contiguous array of {n} {x.dtype}.")
+    if n == 0:
         return
-    cdef const unsigned char[::1] source = x.reshape(-1).view(np.uint8)
-    cdef const unsigned char[::1] upstream = source if dy is None else dy.reshape(-1).view(np.uint8)
-    cdef unsigned char[::1] target = result.reshape(-1).view(np.uint8)
-    cdef long cols = x.shape[x.ndim - 1] if x.ndim else 1, n = x.size
+    cols = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
     cdef bint back = dy is not None
+    cdef const void *source = cnp.PyArray_DATA(x)
+    cdef const void *upstream = source if dy is None else cnp.PyArray_DATA(dy)
+    cdef void *target = cnp.PyArray_DATA(result)
     cdef unsigned int mode
     with nogil:
         mode = rnnf_float_mode_enter()
         if back and act < ACT_COUNT:
-            k.derivative(act, &source[0], &upstream[0], &target[0], n)
+            k.derivative(act, source, upstream, target, n)
         elif back:
-            k.row_derivative(act, &source[0], &upstream[0], &target[0], n // cols, cols)
+            k.row_derivative(act, source, upstream, target, n // cols, cols)
         elif act < ACT_COUNT:
-            k.activate(act, &source[0], &target[0], n)
+            k.activate(act, source, target, n)
         else:
-            k.row_activate(act, &source[0], &target[0], n // cols, cols)
+            k.row_activate(act, source, target, n // cols, cols)
         rnnf_float_mode_leave(mode)
 
 

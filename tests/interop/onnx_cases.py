@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
+import rnnfast
 from tests.peers import require
 
 onnx = require("onnx")
@@ -31,6 +33,18 @@ def judged(model: Any, feeds: dict[str, Any]) -> list[np.ndarray]:
     ort = require("onnxruntime")
     ort.set_default_logger_severity(4)
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+
+
+def repeated(ready: Any, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
+    """What a model gives: at the first call and, bit for bit, at later ones, with calls of other numbers between them."""
+    first = ready.run(feeds)
+    for _ in range(2):
+        with contextlib.suppress(ValueError, rnnfast.FormatError):  # some numbers are positions
+            ready.run({name: np.roll(array, 1) for name, array in feeds.items()})
+        for name, found in ready.run(feeds).items():
+            assert found.dtype == first[name].dtype and not any(np.shares_memory(found, other) for other in (first[name], *feeds.values()))
+            np.testing.assert_array_equal(found, first[name], strict=True)
+    return first  # type: ignore[no-any-return]
 
 
 def recurrent_arrays(op: str, rng: Any, dtype: str = "f4", sizes: tuple[int, ...] = (5, 3, 4, 6), lengths: Any = None, leave: str = "", **attributes: Any) -> dict[str, Any]:

@@ -134,7 +134,6 @@ class OnnxRecurrent(Layer):
                 way.weights[role] = Variable(np.ascontiguousarray(value), role, False)
                 way.weights[role].path = f"{name}/{i}/{role}"
                 self.weights.append(way.weights[role])
-        self.widest = max(w.shape[2], 2 * settings.units)
         self.build((None, None, w.shape[2]))
 
     def _weights(self, general: bool, w: np.ndarray, r: np.ndarray, bias: np.ndarray | None, peephole: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -162,7 +162,7 @@ class Lifting:
         if isinstance(step.function, RecurrentNode):
             results = recurrent(self, step.function, step)
         else:
-            op = step.member.rpartition("(")[2][:-1]
+            op = step.op
             given = [self.values.get(slot, self.known[slot]) for slot in step.inputs]
             results = _HANDLERS.get(op, Lifting._unknown)(self, op, step, given)
             results = results if isinstance(results, list) else [results]

@@ -28,7 +28,7 @@ def pairs_of(program: Program) -> dict[int, int]:
     pairs: dict[int, int] = {}
     for number, step in enumerate(program.steps):
         inputs, node = tuple(same.get(slot, slot) for slot in step.inputs), step.function
-        if step.member.rpartition("(")[2][:-1] in MOVES:
+        if step.op in MOVES:
             how = getattr(node, "func", node), repr(getattr(node, "keywords", {})), inputs
             same |= {slot: moved.setdefault((how, i), slot) for i, slot in enumerate(step.outputs)}
         elif isinstance(node, RecurrentNode) and node.layer is not None and node.directions == 1:

@@ -44,6 +44,7 @@ class OnnxModel:
         self.label = label
         self.inputs: dict[str, tuple[str, list[int | str | None] | None]] = {name: (dtype, dims) for name, dtype, dims in description["inputs"]}
         self.input_names = list(self.inputs)
+        self._types = [(name, np.dtype(dtype)) for name, (dtype, _) in self.inputs.items()]
         self.output_names: list[str] = list(description["outputs"])
         self.proof: tuple[list[np.ndarray], list[np.ndarray]] | None = None
 
@@ -73,7 +74,20 @@ class OnnxModel:
         ShapeError
             If a shape does not fit; the text names the input or the node.
         """
-        return dict(zip(self.output_names, self._program.run(self._feed(feeds)), strict=True))
+        found = self._again(feeds)
+        return dict(zip(self.output_names, self._program.run(self._feed(feeds)) if found is None else found, strict=True))
+
+    def _again(self, feeds: Mapping[str, Any]) -> list[np.ndarray] | None:
+        """The outputs for arrays that need no check, since such came before; else None."""
+        if len(feeds) != len(self._types):
+            return None
+        given = []
+        for name, dtype in self._types:
+            array = feeds.get(name)
+            if type(array) is not np.ndarray or array.dtype is not dtype:
+                return None
+            given.append(array)
+        return self._program.again(given)
 
     def _feed(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
         for name in feeds:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from rnnfast import _engine
 from rnnfast.errors import FormatError, ShapeError, suggest
 from rnnfast.interop.bounds import BROKEN, refuse
 from rnnfast.interop.onnx.operators import OPERATORS, Operator, limited_to
 from rnnfast.interop.onnx.operators.table import allowance, check_attribute, integers
 from rnnfast.interop.onnx.recurrent import ATTRIBUTES, WEIGHTS, RecurrentNode
+from rnnfast.interop.onnx.standing import NOTHING, Standing, UnfitError
 from rnnfast.layers.runner import PLANS_KEPT
 
 OPSETS = (7, 26)
 FOLDING = 48 << 20  # bytes that computing constants may read and write, beside four times what the file stores
 KEPT_BYTES = 1 << 16  # of values for one set of shapes
-NOTHING = 0  # the slot of inputs that are left out
 _CONSTANT = {"value": ("array", None), "value_float": ("float", None), "value_int": ("int", None), "value_floats": ("floats", None), "value_ints": ("ints", None)}
 MOVES = ("Cast", "Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")  # numbers, and change none
 SUPPORTED = sorted([*OPERATORS, *ATTRIBUTES, "Constant", "If"])
@@ -29,10 +30,20 @@ SUPPORTED = sorted([*OPERATORS, *ATTRIBUTES, "Constant", "If"])
 class Step:
     """One node at run time."""
 
+    op: str
+    attributes: dict[str, Any]
     function: Callable[..., Any]
     inputs: list[int]
     outputs: list[int]
     member: str
+
+
+@dataclass
+class Known:
+    """What is known of one set of the inputs' shapes: the values that they alone decide, and the graph between arrays of these shapes once they have come twice; False where it cannot be."""
+
+    values: list[Any]
+    standing: Standing | Literal[False] | None = None
 
 
 class Program:
@@ -66,7 +77,7 @@ class Program:
         self.outputs = self._graph(description, names)
         self.known = {slot for slot, value in enumerate(self.values) if value is not None}
         self.moving, self.shaped = self._by_shapes()
-        self.kept: dict[tuple[Any, ...], list[Any]] = {}  # values that only the inputs' shapes decide, by these
+        self.kept: dict[tuple[Any, ...], Known] = {}  # by the inputs' shapes
         if self.unused:
             refuse(label, "initializers", f"without a use: {', '.join(sorted(self.unused)[:8])}")
 
@@ -148,7 +159,7 @@ class Program:
             self._give(node, names, results)
         else:
             ready = [self._listed(slot) if place in operator.vectors else slot for place, slot in enumerate(inputs)]
-            self._later(function, ready, node, names, member)
+            self._later(function, ready, node, names, member, attributes)
 
     def _listed(self, slot: int) -> int:
         """A constant vector as a list, in a slot of its own."""
@@ -163,8 +174,9 @@ class Program:
         self.left -= sum(a.nbytes for a in arrays if a is not None) + 256
         return self.left > 0
 
-    def _later(self, function: Any, inputs: list[int], node: dict[str, Any], names: ChainMap[str, int], member: str) -> None:
-        self.steps.append(Step(function, inputs, [self._define(names, name, None) if name else NOTHING for name in node["outputs"]], member))
+    def _later(self, function: Any, inputs: list[int], node: dict[str, Any], names: ChainMap[str, int], member: str, attributes: dict[str, Any]) -> None:
+        outputs = [self._define(names, name, None) if name else NOTHING for name in node["outputs"]]
+        self.steps.append(Step(node["op"], attributes, function, inputs, outputs, member))
 
     def _recurrent(self, node: dict[str, Any], attributes: dict[str, Any], inputs: list[int], names: ChainMap[str, int], member: str) -> None:
         op, outputs = node["op"], node["outputs"]
@@ -176,7 +188,7 @@ class Program:
         constants = {place: self.values[slot] for place, slot in enumerate(inputs) if self.values[slot] is not None}
         weights = [place for place in WEIGHTS if place < len(inputs) and inputs[place] != NOTHING]
         made = RecurrentNode(op, attributes, constants, weights, len(outputs), bool(outputs and outputs[0]), member)
-        self._later(made, inputs, node, names, member)
+        self._later(made, inputs, node, names, member, attributes)
 
     def _branch(self, node: dict[str, Any], inputs: list[int], names: ChainMap[str, int], member: str) -> None:
         """The branch that a constant condition chooses, in the node's place."""
@@ -212,7 +224,7 @@ class Program:
         """The steps that look at the inputs' numbers, and the slots of what only their shapes decide."""
         moving, shaped = [], set[int]()
         for step in self.steps:
-            op = step.member.rpartition("(")[2][:-1]
+            op = step.op
             fixed = op in OPERATORS and OPERATORS[op].folds and all(slot == NOTHING or slot in self.known or slot in shaped for slot in step.inputs)
             if fixed or (op in ("Shape", "Size") and (step.inputs[0] in self.inputs or step.inputs[0] in shaped)):
                 shaped |= set(step.outputs) - {NOTHING}
@@ -236,7 +248,7 @@ class Program:
                     for place in came.get(slot, ()):
                         starts.setdefault(place, set()).add((number, which))
                 ends |= {slot: {(number, which)} for which, slot in enumerate(step.outputs[1:]) if slot != NOTHING}
-            elif step.member.rpartition("(")[2][:-1] in MOVES:
+            elif step.op in MOVES:
                 for known in (came, ends):
                     found = set().union(*(known.get(slot, set()) for slot in step.inputs))
                     known.update({slot: found for slot in step.outputs if found})  # type: ignore[arg-type]
@@ -247,19 +259,45 @@ class Program:
     # -- running ---------------------------------------------------------------------------------------------------------------
 
     def run(self, given: list[np.ndarray]) -> list[np.ndarray]:
-        """The outputs, in new arrays."""
-        values = self.trace(given)
-        return [self._own(values[slot], slot, given) for slot in self.outputs]
+        """The outputs, in new arrays that share no memory."""
+        found = self.again(given)
+        if found is not None:
+            return found
+        values, found = self.trace(given), []
+        for slot in self.outputs:
+            found.append(self._own(values[slot], slot, [*given, *found]))
+        return found
+
+    def again(self, given: list[np.ndarray]) -> list[np.ndarray] | None:
+        """As run, for arrays of shapes (and of the inputs' types) that came before; None for others, and wherever a closer look is needed."""
+        known = self.kept.get(self._key(given))
+        if known is None or known.standing is False:
+            return None
+        try:
+            if known.standing is None:
+                with limited_to(allowance(self.stored + sum([a.nbytes for a in given]))), np.errstate(all="ignore"):
+                    known.standing = Standing(self.moving, self.inputs, self.outputs, known.values, given)
+            return known.standing.run(given)
+        except UnfitError:
+            known.standing = False
+        except BROKEN:
+            pass  # which the way step by step meets again, and names the node
+        return None
+
+    @staticmethod
+    def _key(given: list[np.ndarray]) -> tuple[Any, ...]:
+        """What of a call decides how the graph runs."""
+        return (*[array.shape for array in given], _engine.get_num_threads(), _engine.get_float32_matmul_precision())
 
     def trace(self, given: list[np.ndarray]) -> list[Any]:
         """The values in all slots."""
-        shapes = tuple([array.shape for array in given])
-        kept = self.kept.get(shapes)
-        values = (self.values if kept is None else kept).copy()
+        key = self._key(given)
+        known = self.kept.get(key)
+        values = (self.values if known is None else known.values).copy()
         for slot, array in zip(self.inputs, given, strict=True):
             values[slot] = array
         with limited_to(allowance(self.stored + sum([a.nbytes for a in given]))), np.errstate(all="ignore"):
-            for step in self.steps if kept is None else self.moving:
+            for step in self.steps if known is None else self.moving:
                 try:
                     result = step.function(*[values[i] for i in step.inputs])
                 except BROKEN as error:
@@ -267,32 +305,32 @@ class Program:
                 if isinstance(result, tuple):
                     for slot, value in zip(step.outputs, result, strict=True):
                         values[slot] = value
+                    values[NOTHING] = None
                 else:
                     values[step.outputs[0]] = result
-        values[NOTHING] = None
-        if kept is None and self.shaped:
-            self._keep(shapes, values)
+        if known is None:
+            self._keep(key, values)
         return values
 
-    def _keep(self, shapes: tuple[Any, ...], values: list[Any]) -> None:
+    def _keep(self, key: tuple[Any, ...], values: list[Any]) -> None:
         """Have what the shapes decided ready for the next call, if it is small."""
         if sum(np.asarray(values[slot]).nbytes for slot in self.shaped) > KEPT_BYTES or not all(isinstance(values[slot], np.ndarray | np.generic) for slot in self.shaped):
             return
         if len(self.kept) >= PLANS_KEPT:
             self.kept.pop(next(iter(self.kept)), None)
-        self.kept[shapes] = [values[slot] if slot in self.shaped else value for slot, value in enumerate(self.values)]
+        self.kept[key] = Known([values[slot] if slot in self.shaped else value for slot, value in enumerate(self.values)])
 
     def _fail(self, step: Step, error: Exception) -> NoReturn:
         text = str(error).removesuffix(".")
         kind = FormatError if isinstance(error, FormatError) else ShapeError
         raise kind(f"{self.label}: {step.member}: {text}.") from error
 
-    def _own(self, value: Any, slot: int, given: list[np.ndarray]) -> np.ndarray:
-        """A result that shares no memory with inputs and constants."""
+    def _own(self, value: Any, slot: int, others: list[np.ndarray]) -> np.ndarray:
+        """A result that shares no memory with these arrays and constants."""
         if not isinstance(value, np.ndarray | np.generic):
             raise FormatError(f"{self.label}: outputs: must be tensors, not sequences.")
         array = np.asarray(value)
-        borrowed = array.base is not None or slot in self.known or slot in self.shaped or any(array is one for one in given)
+        borrowed = array.base is not None or slot in self.known or slot in self.shaped or any(array is one for one in others)
         return array.copy() if borrowed else array
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rnnfast import _engine
 from rnnfast.interop.onnx.layer import GATES, OnnxRecurrent, settings_of
-from rnnfast.layers.runner import PLANS_KEPT
 
 ATTRIBUTES: dict[str, dict[str, str]] = {
     op: {"activation_alpha": "floats", "activation_beta": "floats", "activations": "strings", "clip": "float", "direction": "str", "hidden_size": "int", "layout": "int"}
@@ -16,30 +15,6 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
     for op in GATES
 }
 WEIGHTS = (1, 2, 3, 7)  # the places of W, R, B and P
-
-
-SMALL = 1 << 14  # numbers that are rather copied
-
-
-class _Kept:
-    """A plan for one shape whose inputs and outputs are its own arrays."""
-
-    def __init__(self, layer: OnnxRecurrent, x: np.ndarray, states: list[np.ndarray]) -> None:
-        runner = layer.runner()
-        self.x, self.states = x.copy(), [np.ascontiguousarray(state) for state in states]
-        self.bound = runner.start([self.x], [None], False, False, len(states))
-        self.bound.outputs = [(self.bound.builder.output(t, f"output {i}"), t) for i, (_, t) in enumerate(self.bound.outputs)]
-        self.bound.program = self.bound.builder.plan.compile()
-        self.results = [np.empty(t.shape, layer.dtype) for _, t in self.bound.outputs]
-        runner.execute(self.bound, [self.x], [None], [None], self.states, self.results)
-
-    def run(self, x: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
-        with self.bound.program.lock:
-            self.x[...] = x
-            for own, state in zip(self.states, states, strict=True):
-                own[...] = state
-            self.bound.program.run()
-            return [one.copy() for one in self.results]
 
 
 class RecurrentNode:
@@ -67,7 +42,6 @@ class RecurrentNode:
             raise ValueError(f"layout must be 0 or 1, got {self.layout}")
         settings_of(op, 1, attributes)
         self.directions = 2 if attributes.get("direction") == "bidirectional" else 1
-        self.kept: dict[tuple[Any, ...], _Kept] = {}
         self.layer = self._layer([constants.get(place) for place in WEIGHTS]) if all(place in constants for place in weights) else None
 
     def _layer(self, arrays: list[np.ndarray | None]) -> OnnxRecurrent:
@@ -96,10 +70,7 @@ class RecurrentNode:
         batch, time = batch_first.shape[:2]
         states = self._initial(layer, batch, [h, c] if self.op == "LSTM" else [h])
         counts = None if lengths is None else self._counts(lengths, batch, time)
-        if counts is None and layer is self.layer and batch * time * layer.widest <= SMALL:
-            found = self._small(layer, batch_first, states)
-        else:
-            found = layer.runner().predict(batch_first, lengths=counts, initial_state=states)
+        found = layer.runner().predict(batch_first, lengths=counts, initial_state=states)
         found = found if isinstance(found, list) else [found]
         finals = found[1:] if self.sequence else found
         if counts is not None and not counts.all():
@@ -107,16 +78,30 @@ class RecurrentNode:
                 state[counts == 0] = 0  # as onnxruntime: a sequence without steps gives zeros, whatever it starts from
         return self._results(found[0] if self.sequence else None, finals, batch, time)
 
-    def _small(self, layer: OnnxRecurrent, x: np.ndarray, states: list[np.ndarray] | None) -> list[np.ndarray]:
-        """A short run between arrays that stay where they are: copying a few numbers takes less time than telling the program where they lie."""
-        batch, time = x.shape[:2]
-        key = (batch, time, states is None, _engine.get_num_threads(), _engine.get_float32_matmul_precision())
-        kept = self.kept.get(key)
-        if kept is None:
-            if len(self.kept) >= PLANS_KEPT:
-                self.kept.pop(next(iter(self.kept)), None)
-            kept = self.kept[key] = _Kept(layer, x, [] if states is None else states)
-        return kept.run(x, states or [])
+    def standing(self, x: np.ndarray, w: Any = None, r: Any = None, b: Any = None, lengths: Any = None, h: Any = None, c: Any = None, p: Any = None) -> Any:
+        """The node between arrays that stay where they are, of shapes that it has run with: results, calls that compute them, and what must live as long.
+
+        None where its weights or the sequences' lengths come with every call.
+        """
+        layer = self.layer
+        if layer is None or lengths is not None:
+            return None
+        batch_first = x if self.layout else x.swapaxes(0, 1)
+        given = [batch_first, *(self._initial(layer, len(batch_first), [h, c] if self.op == "LSTM" else [h]) or [])]
+        sources = [np.ascontiguousarray(array) for array in given]
+        calls = [partial(np.copyto, to, array) for to, array in zip(sources, given, strict=True) if not np.may_share_memory(to, array)]
+        runner = layer.runner()
+        bound = runner.start(sources[:1], [None], False, False, len(sources) - 1)
+        bound.outputs = [(bound.builder.output(t, f"output {i}"), t) for i, (_, t) in enumerate(bound.outputs)]
+        bound.program = bound.builder.plan.compile()
+        batch, time = batch_first.shape[:2]
+        ends = [np.empty((self.directions, batch, layer.settings.units), layer.dtype) for _ in range(2 if self.op == "LSTM" else 1)]
+        y = [np.empty(bound.outputs[0][1].shape, layer.dtype)] if self.sequence else []
+        targets = [*y, *(end[i] for i in range(self.directions) for end in ends)]
+        runner.execute(bound, sources[:1], [None], [None], sources[1:], targets)
+        shown = self._shown(y[0], batch, time) if self.sequence else np.empty(0, layer.dtype)
+        results = [shown, *(end.swapaxes(0, 1) if self.layout else end for end in ends)]
+        return results[: self.outputs], [*calls, bound.program.run], (bound, sources, targets)
 
     def _initial(self, layer: OnnxRecurrent, batch: int, given: list[Any]) -> list[np.ndarray] | None:
         """Initial states in the layer's order, [B, H] each; those that are not given are zeros."""
@@ -139,10 +124,12 @@ class RecurrentNode:
 
     def _results(self, y: np.ndarray | None, finals: list[np.ndarray], batch: int, time: int) -> Any:
         directions = self.directions
-        if y is not None:
-            y = y.reshape(batch, time, directions, -1)
-            y = y if self.layout else y.transpose(1, 2, 0, 3)
         kinds = len(finals) // directions
         axis = 1 if self.layout else 0
         states = [finals[k][None] if directions == 1 and not self.layout else np.stack(finals[k::kinds], axis) for k in range(kinds)]
-        return (y, *states)[: self.outputs]
+        return (None if y is None else self._shown(y, batch, time), *states)[: self.outputs]
+
+    def _shown(self, y: np.ndarray, batch: int, time: int) -> np.ndarray:
+        """Y as ONNX lays it out."""
+        y = y.reshape(batch, time, self.directions, y.shape[-1] // self.directions)
+        return y if self.layout else y.transpose(1, 2, 0, 3)

@@ -38,10 +38,11 @@ def _divide(a: Array, b: Array) -> Array:
     return whole
 
 
-_PAIRS: dict[str, Callable[[Array, Array], Array]] = {
-    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": _divide, "Equal": np.equal, "Less": np.less, "LessOrEqual": np.less_equal,
+PLAIN_PAIRS: dict[str, np.ufunc] = {
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Equal": np.equal, "Less": np.less, "LessOrEqual": np.less_equal,
     "Greater": np.greater, "GreaterOrEqual": np.greater_equal, "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor,
 }  # fmt: skip
+_PAIRS: dict[str, Callable[[Array, Array], Array]] = {**PLAIN_PAIRS, "Div": _divide}
 for _name, _function in _PAIRS.items():
     operator(_name)(_pairwise(_function))
 
@@ -68,11 +69,12 @@ def _floats(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     return run
 
 
+ENGINE_SINGLES = {name: name.lower() for name in ("Tanh", "Sigmoid", "Softplus", "Softsign", "Mish", "Relu")}
 _SINGLES: dict[str, Callable[[Array], Array]] = {
     "Neg": np.negative, "Abs": np.abs, "Sign": np.sign, "Not": np.logical_not, "Sqrt": _floats(np.sqrt), "Exp": _floats(np.exp), "Log": _floats(np.log),
     "Reciprocal": _floats(np.reciprocal), "Floor": _floats(np.floor), "Ceil": _floats(np.ceil), "Round": _floats(np.rint), "Sin": _floats(np.sin),
-    "Cos": _floats(np.cos), "IsNaN": _floats(np.isnan), "Tanh": _by_engine("tanh"), "Sigmoid": _by_engine("sigmoid"), "Softplus": _by_engine("softplus"),
-    "Softsign": _by_engine("softsign"), "Mish": _by_engine("mish"), "Relu": _by_engine("relu", lambda x: np.maximum(x, x.dtype.type(0))),
+    "Cos": _floats(np.cos), "IsNaN": _floats(np.isnan), **{name: _by_engine(function) for name, function in ENGINE_SINGLES.items()},
+    "Relu": _by_engine("relu", lambda x: np.maximum(x, x.dtype.type(0))),
 }  # fmt: skip
 
 

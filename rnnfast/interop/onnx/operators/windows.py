@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,20 +59,40 @@ def conv(
     x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET", dilations: ints | None = None, group: int = 1,
     kernel_shape: ints | None = None, pads: ints | None = None, strides: ints | None = None,
 ) -> Array:  # fmt: skip
+    y, calls = conv_calls(x, w, b, auto_pad=auto_pad, dilations=dilations, group=group, kernel_shape=kernel_shape, pads=pads, strides=strides)
+    for call in calls:
+        call()
+    return y
+
+
+def conv_calls(
+    x: Array, w: Array, b: Array | None = None, *, auto_pad: str = "NOTSET", dilations: Any = None, group: int = 1, kernel_shape: Any = None, pads: Any = None,
+    strides: Any = None,
+) -> tuple[Array, list[Callable[[], Any]]]:  # fmt: skip
+    """An array, and the calls that write the convolution of what x holds into it."""
     _check(x)
     stride, dilation = _one("strides", strides), _one("dilations", dilations)
     if w.ndim != 3 or w.dtype != x.dtype or group < 1 or w.shape[0] % group or w.shape[1] * group != x.shape[1] or kernel_shape not in (None, [w.shape[2]]):
         raise ValueError(f"W of {w.dtype} {w.shape} does not fit X of {x.dtype} {x.shape} in {group} groups and kernel_shape {kernel_shape}")
     filters, depth, kernel = w.shape
     around = _around(x.shape[2], (kernel - 1) * dilation + 1, stride, pads, auto_pad)
-    windows = _windows(x, kernel, stride, dilation, around, 0).transpose(0, 2, 1, 3)
+    padded, calls = x, list[Callable[[], Any]]()
+    if any(around):
+        bounded((*x.shape[:2], x.shape[2] + sum(around)), x.itemsize)
+        padded = np.zeros((*x.shape[:2], x.shape[2] + sum(around)), x.dtype)
+        calls.append(partial(np.copyto, padded[:, :, around[0] : around[0] + x.shape[2]], x))
+    windows = _windows(padded, kernel, stride, dilation, (0, 0), 0).transpose(0, 2, 1, 3)
     batch, steps = windows.shape[:2]
-    bounded((batch, steps, group * depth * kernel), x.itemsize)
-    bounded((batch, steps, filters), x.itemsize)
-    rows = windows.reshape(batch, steps, group, depth * kernel).transpose(2, 0, 1, 3).reshape(group, batch * steps, depth * kernel)
-    y = rows @ w.reshape(group, filters // group, depth * kernel).transpose(0, 2, 1)
-    y = y.reshape(group, batch, steps, filters // group).transpose(1, 0, 3, 2).reshape(batch, filters, steps)
-    return y if b is None else y + b[:, None]
+    rows = np.empty(bounded((group, batch, steps, depth, kernel), x.itemsize), x.dtype)
+    sums = np.empty(bounded((group, batch, steps, filters // group), x.itemsize), x.dtype)
+    y = np.empty((batch, group, filters // group, steps), x.dtype)
+    kernels = w.reshape(group, filters // group, depth * kernel).transpose(0, 2, 1)
+    calls += [
+        partial(np.copyto, rows.transpose(1, 2, 0, 3, 4), windows.reshape(batch, steps, group, depth, kernel)),
+        partial(np.matmul, rows.reshape(group, batch * steps, depth * kernel), kernels, sums.reshape(group, batch * steps, filters // group)),
+        partial(np.copyto, y, sums.transpose(1, 0, 3, 2)) if b is None else partial(np.add, sums.transpose(1, 0, 3, 2), b.reshape(group, -1, 1), y),
+    ]
+    return y.reshape(batch, filters, steps), calls
 
 
 def _pooled(x: Array, fill: float, kernel_shape: Any, strides: Any, dilations: Any, pads: Any, auto_pad: str, ceil_mode: int) -> tuple[Array, tuple[int, ...]]:
