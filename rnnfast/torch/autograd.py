@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import _VF
 
+from rnnfast import _engine
 from rnnfast.torch.fallback import warn_once
 from rnnfast.torch.plans import Bound, Size
 from rnnfast.torch.weights import Spec, Weights
@@ -34,6 +35,7 @@ class Engine:
     def __init__(self, spec: Spec) -> None:
         self.spec, self.weights = spec, Weights(spec)
         self.idle: dict[Size, list[Bound]] = {}
+        self.dtype = getattr(torch, spec.dtype)
 
     def take(self, size: Size) -> Bound:
         """A plan of this size that nobody else uses until it is given back."""
@@ -48,6 +50,16 @@ class Engine:
         if bound.size not in self.idle and len(self.idle) >= SIZES_KEPT:
             self.idle.pop(next(iter(self.idle)), None)
         self.idle.setdefault(bound.size, []).append(bound)
+
+    def step(self, x: torch.Tensor, states: tuple[torch.Tensor, ...], threads: int) -> Tensors:
+        """A cell's states after contiguous x [B, I] and states [B, H], without gradients."""
+        size = Size(len(x), 1, False, bool(states), 0.0, False, False, False, threads, _engine.get_float32_matmul_precision())
+        bound = self.take(size)
+        self.weights.pack(threads)
+        ends = [torch.empty_like(state) for state in states] or [x.new_empty((len(x), width)) for width in self.spec.widths]
+        bound.step((x, *states, *ends))
+        self.give(bound)
+        return ends
 
 
 class Lease:

@@ -20,19 +20,28 @@ def warn_once(what: str) -> None:
         warnings.warn(f"rnnfast.torch: {what} is not supported; torch's own function is used.", UserWarning, stacklevel=4)
 
 
+_autocast, _dispatching, _functions = torch._C._is_any_autocast_enabled, torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack
+_interpreters, _tracing = torch._C._functorch.peek_interpreter_stack, torch._C._get_tracing_state
+
+
 def context() -> str | None:
     """What around a call the engine cannot work under, or None."""
-    if torch._C._is_any_autocast_enabled():
+    if _autocast():
         return "autocast"
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+    if _dispatching() or _functions():
         return "a mode that looks at every operation"
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if _interpreters() is not None:
         return "torch.func (vmap, grad, jvp)"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation"
-    if torch._C._get_tracing_state() is not None:
+    if _tracing() is not None:
         return "torch.jit.trace"
     return None
+
+
+def plain(t: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether a tensor (of one of the classes PLAIN) is contiguous memory of this type."""
+    return t.dtype is dtype and t.is_cpu and t.layout is torch.strided and t.is_contiguous() and not t.is_neg()
 
 
 def unfit(tensors: Any) -> str | None:

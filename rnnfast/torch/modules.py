@@ -11,11 +11,13 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnfast import _engine
 from rnnfast.torch.autograd import Engine, room_for, run
-from rnnfast.torch.fallback import DTYPES, context, unfit, warn_once
+from rnnfast.torch.fallback import DTYPES, PLAIN, context, plain, unfit, warn_once
 from rnnfast.torch.plans import Size
 from rnnfast.torch.weights import Spec
 
 CELLS = {"LSTM": ("lstm", "tanh"), "GRU": ("gru", "tanh"), "RNN_TANH": ("simple_rnn", "tanh"), "RNN_RELU": ("simple_rnn", "relu")}
+
+CELL_NAMES = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
 
 
 class Accelerated:
@@ -188,12 +190,46 @@ class Cell(Accelerated):
         return Spec(cell, self.input_size, self.hidden_size, 0, 1, False, self.bias, activation, False, DTYPES[dtype])
 
     def _names(self) -> list[str]:
-        return ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] if self.bias else ["weight_ih", "weight_hh"]
+        return CELL_NAMES if self.bias else CELL_NAMES[:2]
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's."""
-        found = None if is_compiling() else self._step(input, hx)
+        found = None
+        if not is_compiling():
+            found = self._again(input, hx)
+            if found is None:
+                found = self._step(input, hx)
         return super().forward(input, hx) if found is None else found  # type: ignore[misc]
+
+    def _again(self, x: Any, hx: Any) -> Any:
+        """A call with contiguous tensors and the weights of the call before, which fit; None for all others, which need a closer look."""
+        engine = self.__dict__.get("_rnnfast")
+        if engine is None or type(x) not in PLAIN:
+            return None
+        spec, shape, pair = engine.spec, x.shape, self.torch_class is nn.LSTMCell
+        if hx is None:
+            states: tuple[Any, ...] = ()
+        elif pair:
+            states = hx
+            if type(hx) is not tuple or len(hx) != 2:
+                return None
+        else:
+            states = (hx,)
+        if len(shape) != 2 or shape[1] != spec.inputs or not shape[0] or not plain(x, engine.dtype):
+            return None
+        wanted = (shape[0], spec.units)
+        for t in states:
+            if type(t) not in PLAIN or t.shape != wanted or not plain(t, engine.dtype):
+                return None
+        weights = self._weights()
+        if context() is not None or not engine.weights.holds(weights):
+            return None
+        if torch.is_grad_enabled() and any([t.requires_grad for t in (x, *states, *weights)]):
+            ends = self._call(x, list(states), weights, shape[0], 1)
+        else:
+            threads = min(_engine.get_num_threads(), torch.get_num_threads())
+            ends = engine.step(x, states, threads)
+        return tuple(ends) if pair else ends[0]
 
     def _step(self, x: Any, hx: Any) -> Any:
         states = () if hx is None else tuple(hx) if self.mode == "LSTM" else (hx,)

@@ -105,6 +105,8 @@ class Bound:
         self.states_out = self._places("state_out")
         self.dstates_in = self._places("dstate_in") if self.size.dstates else []
         self.dstates_out = self._places("dstate_out") if self.size.gradients else []
+        ends = [buffers[0] for places in (self.states_in, self.states_out) for buffers in places]
+        self.ports = [(self.x.buffer, self.spec.inputs), *((buffer, width) for buffer, _, width in ends)]
         self.dx = (self.x.parts[0] if self.x.parts else self.x).grad
         states = [buffer for places in (self.states_out, self.dstates_in) for buffers in places for buffer, _, _ in buffers]
         taken = {id(buffer) for buffer in [self.y.buffer if self.y else None, self.dx, *self.y_parts, *self.dy_parts, *states]}
@@ -137,6 +139,12 @@ class Bound:
         self._point_states(self.states_out, states_out)
         for buffer, seed in zip(self.seeds, seeds, strict=True):
             self.program.write(buffer, np.array([seed], np.uint64))
+        self.program.run(0, self.forward_ops)
+
+    def step(self, tensors: Sequence[torch.Tensor]) -> None:
+        """As forward, of a cell: x, the states to start from if there are any, the states after."""
+        for (buffer, width), tensor in zip(self.ports, tensors, strict=True):
+            buffer.point(tensor.data_ptr(), width)
         self.program.run(0, self.forward_ops)
 
     def backward(

@@ -109,6 +109,40 @@ def test_cells(kind):
         assert_same(everything(ours, x, hx), everything(theirs, x, hx))
 
 
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.filterwarnings("ignore:rnnfast.torch. a Tensor that is not plain memory")
+def test_cells_called_again(kind, bias):
+    """Calls like the one before go a shorter way; each that differs in something from it must be seen."""
+    torch.manual_seed(0)
+    theirs, ours = pair(kind, 5, 7, bias=bias)
+    wide = torch.randn(6, 10)
+    lone = torch.zeros(6, 5, dtype=torch.complex64).conj().imag
+    xs = [wide[:2, :5].contiguous(), wide[:2, :5], wide[:3, 5:].contiguous(), wide[:, ::2], wide[:2, :5].contiguous(), wide[0, :5], lone, nn.Parameter(wide[:2, :5].clone())]
+    seen, expected = [], []
+    for step, x in enumerate(itertools.chain(xs, xs)):
+        hx = states(kind, (), x.shape[:-1], 7) if step % 3 else None
+        hx = None if hx is None else tuple(h.float() for h in hx) if isinstance(hx, tuple) else hx.float()
+        for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+            with mode():
+                seen += leaves(ours(x, hx))
+                expected += leaves(theirs(x, hx))
+            assert seen[-1].requires_grad is expected[-1].requires_grad and seen[-1].is_inference() is expected[-1].is_inference()
+        if step == 9:
+            with torch.no_grad():
+                theirs.weight_hh.mul_(0.5)
+                ours.weight_hh.mul_(0.5)
+    assert_same(seen, expected, 1e-5)  # at the end: no later call has written to an earlier one's results
+    assert len({y.data_ptr() for y in seen}) == len(seen)
+    x = xs[0]
+    hx = (torch.zeros(3, 7),) * 2 if kind == "LSTMCell" else torch.zeros(3, 7)
+    for arguments in ((x[:, :4],), (x, hx), (x.double(),), (x[None, None],)):
+        with torch.no_grad(), pytest.raises(Exception) as right:  # noqa: PT011
+            theirs(*arguments)
+        with torch.no_grad(), pytest.raises(right.type):
+            ours(*arguments)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_float32_at_larger_sizes(kind):
     torch.manual_seed(0)
