@@ -224,7 +224,7 @@ class Cell(Accelerated):
         weights = self._weights()
         if context() is not None or not engine.weights.holds(weights):
             return None
-        if torch.is_grad_enabled() and any([t.requires_grad for t in (x, *states, *weights)]):
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights)):
             ends = self._call(x, list(states), weights, shape[0], 1)
         else:
             threads = min(_engine.get_num_threads(), torch.get_num_threads())

@@ -137,7 +137,7 @@ def test_cells_called_again(kind, bias):
     x = xs[0]
     hx = (torch.zeros(3, 7),) * 2 if kind == "LSTMCell" else torch.zeros(3, 7)
     for arguments in ((x[:, :4],), (x, hx), (x.double(),), (x[None, None],)):
-        with torch.no_grad(), pytest.raises(Exception) as right:  # noqa: PT011
+        with torch.no_grad(), pytest.raises(Exception) as right:
             theirs(*arguments)
         with torch.no_grad(), pytest.raises(right.type):
             ours(*arguments)
