@@ -130,7 +130,7 @@ def elementwise(str name, x, out=None):
 def elementwise_back(str name, x, y, dy):
     """The gradient of sum(dy * y) by x, where y = elementwise(name, x); arrays of one dtype and shape."""
     keeps_input = PLACES["silu"] <= PLACES[name] < ACT_COUNT
-    dx = np.empty_like(y)
+    dx = np.empty_like(y, order="C")
     run_elementwise(name, np.ascontiguousarray(x if keeps_input else y), np.ascontiguousarray(dy), dx)
     return dx
 

@@ -329,15 +329,12 @@ cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *
             rnnf_barrier(team)
 
 
-cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin, int64_t end) noexcept nogil:
-    """Steps [begin, end) of a batch of one row, in the order in which they are computed."""
-    cdef rnnf_run k
-    cdef int64_t t = begin, chunk0, first, step, n, way = -1 if a.reverse else 1, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
-    cdef bint whole = a.kernel_weights == WEIGHTS_SAME and (time == 1 or a.inputs <= RUN_INPUTS)
-    cdef int turn = a.turn, phase
-    cdef bint meeting = meets(a) and team.size > 1
-    cdef char *last = a.h.data + (time & 1) * state
-    memset(&k, 0, sizeof(k))
+cdef bint prepare_run(const layer *a, part own, rnnf_run *k) noexcept nogil:
+    """What the runs of a row have in common; whether they make their gate inputs themselves."""
+    cdef bint whole = a.kernel_weights == WEIGHTS_SAME and (a.rows.time == 1 or a.inputs <= RUN_INPUTS)
+    cdef int64_t way = -1 if a.reverse else 1
+    cdef int phase
+    memset(k, 0, sizeof(rnnf_run))
     k.inputs, k.units, k.act, k.recurrent_act = a.inputs, a.units, a.act, a.gate
     for phase in range(a.cell.phases):
         k.recurrent[phase] = a.recurrent[phase].data
@@ -350,23 +347,36 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     else:
         k.x_step = way * a.x_gates.stride
     k.y_step = 0 if a.y == NULL else way * (a.y.step if a.y.step else a.y.stride)
+    if a.tape != NULL:
+        k.tape_panel, k.h_step = a.tape_panel, a.h_tape.stride
+    return whole
+
+
+cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin, int64_t end) noexcept nogil:
+    """Steps [begin, end) of a batch of one row, in the order in which they are computed."""
+    cdef rnnf_run k
+    cdef bint whole = prepare_run(a, own, &k)
+    cdef bint meeting = meets(a) and team.size > 1
+    cdef int64_t t = begin, chunk_end = begin, first = 0, step, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
+    cdef int turn = a.turn, phase
     if begin == 0:
         begin_states(a, own)
-    if a.tape != NULL:  # the states stay where they are made
-        k.tape_panel, k.h_step, last = a.tape_panel, a.h_tape.stride, at(a, a.h_tape, time)
-        if begin == 0:
+        if a.tape != NULL:  # the states stay where they are made
             copy_units(a, own, a.h_tape.data, a.h.data)
     if meeting:
         rnnf_barrier(team)
     while t < end:
-        chunk0 = t - (t - begin) % a.chunk
-        n = min(a.chunk, end - chunk0)
-        first = time - chunk0 - n if a.reverse else chunk0
         step = time - 1 - t if a.reverse else t
-        k.steps = 1 if meeting else end - t if whole else n
-        if not whole and t == chunk0:
-            project(a, own, first, first + n)
-        k.x = at_step(a, a.x, step, 0) if whole else a.x_gates.data + (step - first) * a.x_gates.stride * size
+        if whole:
+            k.x, k.steps = at_step(a, a.x, step, 0), end - t
+        else:
+            if t == chunk_end:
+                chunk_end = min(t + a.chunk, end)
+                first = time - chunk_end if a.reverse else t
+                project(a, own, first, first + chunk_end - t)
+            k.x, k.steps = a.x_gates.data + (step - first) * a.x_gates.stride * size, chunk_end - t
+        if meeting:
+            k.steps = 1
         k.y = at_step(a, a.y, step, 0) if a.y != NULL else NULL
         k.h[0], k.h[1], k.turn = a.h.data + (t & 1) * state, a.h.data + (~t & 1) * state, turn + <int>(t & 1)
         if a.tape != NULL:
@@ -382,7 +392,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
         return
     if member == 0 or a.split != SPLIT_UNITS:
         a.turn = (turn + time) & 1
-    end_rows(a, own, 0, 1, last)
+    end_rows(a, own, 0, 1, a.h.data + (time & 1) * state if a.tape == NULL else at(a, a.h_tape, time))
 
 
 cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
