@@ -146,6 +146,20 @@ def test_a_team_that_meets_another_one_at_its_start_is_soon_tried_again():
     assert sum(ways[80:]) > 0.9 * len(ways[80:])
 
 
+@pytest.mark.parametrize(("team", "kept"), [(5e-3, True), (12e-3, False)])
+def test_what_a_young_program_said_is_doubted_once(team, kept):
+    trial = _engine.Trial((8e-3, 4e-3))
+    for _ in range(20):
+        trial.judge((10e-3, 14e-3)[trial.way])
+    assert trial.way == 0
+    trial.doubt()
+    ways = []
+    for _ in range(10):
+        ways.append(trial.way)
+        trial.judge((10e-3, team)[trial.way])
+    assert ways[:2] == [1, 1] and all(ways[:6]) == all(ways) == kept
+
+
 def test_work_of_many_sizes(rng):
     sizes = rng.uniform(0.1, 1, 3000)
     ways, _ = tried((100e-6, 60e-6), lambda i: 90e-6 * sizes[i], lambda i: 50e-6 * sizes[i])

@@ -18,6 +18,9 @@ cdef class Trial:
     cdef readonly int way   # of the next call
     cdef int faster, last   # the better way so far, and that of the last call
     cdef bint tried         # both ways
+    cdef double born        # when the first call began
+    cdef bint doubted       # what the calls of a young program said
+    cdef void rethink(self) noexcept nogil
     cdef void learn(self, double took) noexcept nogil
 
 cdef class Program:

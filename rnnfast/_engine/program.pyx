@@ -308,6 +308,7 @@ cdef class Lock:
 
 cdef double SHARE = 0.1, LEAST = 0.01   # of a program's time that calls of its slower way may cost: at first, and once it has long been slower
 cdef double FIRST = 1e-3, MOST = 50e-3  # seconds that they may cost at once and ever
+cdef double YOUNG = 0.25                # seconds from its first call on in which a program says little: NumPy's threads may still spin
 
 
 cdef class Trial:
@@ -322,11 +323,21 @@ cdef class Trial:
     def __init__(self, seconds):
         self.seconds[0], self.seconds[1] = seconds
         self.way = self.faster = self.last = 1
-        self.credit, self.share, self.tried = FIRST, SHARE, False
+        self.credit, self.share, self.tried, self.doubted, self.born = FIRST, SHARE, False, False, 0.0
 
     def judge(self, double took):
         """Learn what a call of `way` took, and say in `way` how the next one is to run."""
         self.learn(took)
+
+    def doubt(self):
+        """If one thread was faster until now, try the team again as if it were a little better."""
+        self.rethink()
+
+    cdef void rethink(self) noexcept nogil:
+        if self.faster == 0:
+            self.seconds[1] = 0.9 * self.seconds[0]
+            self.faster = self.way = 1
+            self.share = SHARE
 
     cdef void learn(self, double took) noexcept nogil:
         cdef double *seconds = self.seconds
@@ -419,6 +430,11 @@ cdef class Program:
 
     cdef void timed(self, Trial trial, int size, int begin, int end) noexcept nogil:
         cdef double begun = clock_seconds()
+        if trial.born == 0:
+            trial.born = begun
+        elif not trial.doubted and begun - trial.born > YOUNG:
+            trial.doubted = True
+            trial.rethink()
         self.gather(size if trial.way else 1, begin, end)
         trial.learn(clock_seconds() - begun)
 
