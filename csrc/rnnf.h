@@ -225,13 +225,14 @@ enum {
 };
 
 /* Value and gradient of a loss over rows [r0, r1): returns sum of weight[r] * mean over the row; dp = its gradient (may be NULL). Targets of the sparse loss
- * are one real a row. */
+ * are one real a row; that of row r is the place[r]-th. */
 typedef struct {
     int kind, from_logits;
     double parameter[3]; /* delta of Huber; label smoothing, epsilon; ignored class (NaN: none) */
     const void *p, *target;
     void *dp;
     int64_t cols, target_cols;
+    const int64_t *place;
     const double *weight;
 } rnnf_loss;
 

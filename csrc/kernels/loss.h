@@ -139,10 +139,16 @@ INLINE double V(row_elements)(const rnnf_loss *k, int kind, const real *restrict
     return value * scale;
 }
 
+#define TARGETS_AHEAD 4 /* targets of neighbouring rows lie a sequence apart, where no processor expects them */
+
+INLINE const real *V(target_of)(const rnnf_loss *k, int64_t r) { return (const real *)k->target + k->place[r] * k->target_cols; }
+
 static double V(loss)(const rnnf_loss *k, int64_t r0, int64_t r1) {
     double total = 0;
     for (int64_t r = r0; r < r1; r++) {
-        const real *p = (const real *)k->p + r * k->cols, *t = (const real *)k->target + r * k->target_cols;
+        for (int64_t i = 0; r + TARGETS_AHEAD < r1 && i < k->target_cols; i += LINE_BYTES / (int64_t)sizeof(real))
+            __builtin_prefetch(V(target_of)(k, r + TARGETS_AHEAD) + i);
+        const real *p = (const real *)k->p + r * k->cols, *t = V(target_of)(k, r);
         real *dp = k->dp ? (real *)k->dp + r * k->cols : 0;
         const int sparse = k->kind == LOSS_sparse_categorical_crossentropy;
         const double weight = sparse && t[0] == k->parameter[2] ? 0 : k->weight[r];

@@ -157,6 +157,7 @@ cdef extern from "rnnf.h" nogil:
         const void *target
         void *dp
         int64_t cols, target_cols
+        const int64_t *place
         const double *weight
 
     ctypedef struct rnnf_update:

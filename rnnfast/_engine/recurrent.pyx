@@ -238,6 +238,21 @@ cdef void end_rows(const layer *a, part own, int64_t r0, int64_t r1, char *h) no
                 copy_units(a, own, outside(a, a.state_out[s], r), state_at(a, h, r, s))
 
 
+cdef void keep_states(const layer *a, part own, int64_t t, int64_t end, char *h) noexcept nogil:
+    """The states before step t, of rows up to `end`, on the tape."""
+    cdef int64_t r, s
+    for r in range(own.r0, end):
+        for s in range(a.wide):
+            copy_units(a, own, at_step(a, a.h_tape, t, r) + s * a.padded * a.k.itemsize, state_at(a, h, r, s))
+
+
+cdef inline char *tape_after(const layer *a, int64_t t) noexcept nogil:
+    """Where the states after step t stay: on the tape before the step that follows; the last ones behind it, or, as there is nothing in front of it, in h."""
+    if not a.reverse:
+        return at_step(a, a.h_tape, t + 1, 0)
+    return at_step(a, a.h_tape, t - 1, 0) if t > 0 else a.h.data
+
+
 cdef inline char *mask_of(const layer *a, int64_t row, int gate) noexcept nogil:
     return a.masks.data + (gate * a.rows.batch + row) * a.padded * a.k.itemsize
 
@@ -399,10 +414,11 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
     """Steps [begin, end) in the order in which they are computed; those before have been."""
     # four unit panels of a one-gate product are one panel of its kernel
     cdef part own = part_of(a, team, member, 4 if a.cell.gates == 1 or a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
-    cdef int64_t chunk0, i, s, t, r, steps, rows, first, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
+    cdef int64_t chunk0, i, t, steps, rows, first, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
     cdef char *h = a.h.data + (begin & 1) * state
     cdef char *h_next = a.h.data + (~begin & 1) * state
     cdef rnnf_step phases[2]
+    cdef bint stay = a.h_tape != NULL and a.rows.dense and begin < end  # states, where they are made: on the tape
     if a.runs and batch == 1 and a.rows.dense and not a.rows.cuts:
         if own.r0 < own.r1:
             run_row(a, team, own, member, begin, end)
@@ -412,6 +428,10 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
         begin_states(a, own)
         if a.rows.cuts and not a.reverse:
             restart(a, own, 0, h)
+    if stay:
+        t = time - 1 - begin if a.reverse else begin
+        keep_states(a, own, t, own.r1, h)
+        h = at_step(a, a.h_tape, t, 0)
     if a.split == SPLIT_UNITS:
         rnnf_barrier(team)
     elif own.r0 >= own.r1:
@@ -425,10 +445,10 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
         for i in range(steps):
             t = first + (steps - 1 - i if a.reverse else i)
             rows = min(own.r1, a.rows.active[t]) - own.r0
-            if a.h_tape != NULL:
-                for r in range(own.r0, own.r0 + rows):
-                    for s in range(a.wide):
-                        copy_units(a, own, at_step(a, a.h_tape, t, r) + s * a.padded * a.k.itemsize, state_at(a, h, r, s))
+            if stay:
+                h_next = tape_after(a, t)
+            elif a.h_tape != NULL:
+                keep_states(a, own, t, own.r0 + rows, h)
             if a.masks != NULL:
                 mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:

@@ -423,14 +423,14 @@ cdef enum:
 
 
 cdef void loss(void *args, rnnf_team *team, int member) noexcept nogil:
-    """result[0] = sum over rows of weight * loss(x, kept); dx = its gradient. work: float64, one a run of rows."""
+    """result[0] = sum over rows of weight * loss(x, y), where y is the caller's array; dx = its gradient. work: float64, one a run of rows."""
     cdef task *a = <task *>args
     cdef rnnf_loss g = a.loss
     cdef int64_t i, begin, end, rows = a.rows.count, runs = (rows + LOSS_RUN - 1) // LOSS_RUN
     cdef double *sums = <double *>a.work.data
     cdef double total = 0
-    g.p, g.target, g.dp, g.cols, g.target_cols = a.x.data, a.kept.data, a.dx.data if a.dx != NULL else NULL, a.n, a.m
-    g.weight = <double *>a.weight.data
+    g.p, g.target, g.dp, g.cols, g.target_cols = a.x.data, a.y.data, a.dx.data if a.dx != NULL else NULL, a.n, a.m
+    g.place, g.weight = a.rows.source, <double *>a.weight.data
     share(runs, team, member, 1, &begin, &end)
     for i in range(begin, end):
         sums[i] = a.k.loss(&g, i * LOSS_RUN, min(rows, (i + 1) * LOSS_RUN))

@@ -88,9 +88,7 @@ class Goal:
         """A loss with a value a row of y."""
         y, numbers = self.y, loss_numbers(self.loss)
         self.columns = columns = 1 if LOSSES[numbers["loss"]] == "sparse_categorical_crossentropy" else y.width
-        rows = b.rows_buffer("target rows", y.rows, columns)
-        b.op("gather", y.rows, {"x": self.target, "y": rows}, "target", n=columns)
-        buffers = {**outside, "x": y.buffer, "kept": rows, "work": b.buffer("partial losses", y.rows.capacity // 32 + 32)}
+        buffers = {**outside, "x": y.buffer, "y": self.target, "work": b.buffer("partial losses", y.rows.capacity // 32 + 32)}
         if learns:
             buffers["dx"] = b.rows_buffer("d loss", y.rows, y.width)
         b.op("loss", y.rows, buffers, LOSSES[numbers["loss"]], n=y.width, m=columns, **numbers)
