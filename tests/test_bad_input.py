@@ -323,3 +323,36 @@ OVERSIZED = {
 def test_sizes_beyond_memory(call):
     with pytest.raises((MemoryError, ValueError, OverflowError)):
         call()
+
+
+RECURRENT = {
+    name: getattr(layers, name) for name in ("SimpleRNN", "LSTM", "GRU", "MinGRU", "IndRNN", "PeepholeLSTM", "LayerNormLSTM", "LayerNormGRU", "Statal")
+} | {
+    "ProjectedLSTM": lambda n, **k: layers.ProjectedLSTM(n, projection=2, **k),
+    "softmax": lambda n, **k: layers.LSTM(n, activation="softmax", **k),
+    "Bidirectional": lambda n, **k: layers.Bidirectional(layers.GRU(n), **k),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_an_unbuilt_recurrent_layer_takes_sequences_of_vectors_alone(kind):
+    layer = RECURRENT[kind](3, name="one")
+    with pytest.raises(rnnfast.errors.ShapeError, match=r"'one': input must have shape \(B, T, I\), got \(B, T, 2, 5\)"):
+        layer(np.zeros((2, 3, 2, 5), np.float32))
+    words = layers.TimeDistributed(RECURRENT[kind](3), name="each")
+    with pytest.raises(rnnfast.errors.ShapeError, match=r"'each': .* which sees a step as a batch: input must have shape \(B, T, I\), got \(B, T, 4, 5\)"):
+        words(np.zeros((2, 3, 2, 4, 5), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("inside", "shape"),
+    [
+        (lambda: layers.RepeatVector(2), (2, 3, 4, 5)),
+        (lambda: layers.GlobalMaxPooling1D(), (2, 3, 5)),
+        (lambda: layers.SpatialDropout1D(0.1), (2, 3, 5)),
+        (lambda: layers.GRU(2), (2, 3, 5)),
+    ],
+)
+def test_a_step_must_fit_the_layer_inside(inside, shape):
+    with pytest.raises(rnnfast.errors.ShapeError, match=r"TimeDistributed 'each': .* which sees a step as a batch: input must have shape"):
+        layers.TimeDistributed(inside(), name="each")(np.zeros(shape, np.float32))

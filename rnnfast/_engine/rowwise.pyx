@@ -204,26 +204,31 @@ cdef void activation_back(void *args, rnnf_team *team, int member) noexcept nogi
     derivative_rows(a, a.x if ACT_FIRST_KEEPING_INPUT <= a.act < ACT_COUNT else a.y, a.n, begin, end)
 
 
+cdef inline int64_t token_of(const task *a, int64_t row, int64_t place) noexcept nogil:
+    return (<int64_t *>a.tokens.data)[a.rows.source[row] * a.kind + place] if row < a.rows.count else 0
+
+
 cdef void embed(void *args, rnnf_team *team, int member) noexcept nogil:
-    """y = kernel[tokens]; n features. Pads show row 0."""
+    """y = kernel[tokens]; n features of each of a row's `kind` tokens. Pads show row 0."""
     cdef task *a = <task *>args
-    cdef int64_t i, begin, end, token, bytes = a.n * a.k.itemsize
+    cdef int64_t i, j, begin, end, bytes = a.n * a.k.itemsize
     share(all_rows(a), team, member, 1, &begin, &end)
     for i in range(begin, end):
-        token = (<int64_t *>a.tokens.data)[a.rows.source[i]] if i < a.rows.count else 0
-        memcpy(row_of(a, a.y, i), a.kernel.data + token * bytes, bytes)
+        for j in range(a.kind):
+            memcpy(row_of(a, a.y, i) + j * bytes, a.kernel.data + token_of(a, i, j) * bytes, bytes)
 
 
 cdef void embed_back(void *args, rnnf_team *team, int member) noexcept nogil:
     """dkernel[token] = sum of dy; each thread owns a range of the m tokens and reads all rows in order."""
     cdef task *a = <task *>args
-    cdef int64_t i, begin, end, token, bytes = a.n * a.k.itemsize
+    cdef int64_t i, j, begin, end, token, bytes = a.n * a.k.itemsize
     share(a.m, team, member, 1, &begin, &end)
     memset(a.dkernel.data + begin * bytes, 0, max(<int64_t>0, end - begin) * bytes)
     for i in range(all_rows(a)):
-        token = (<int64_t *>a.tokens.data)[a.rows.source[i]] if i < a.rows.count else 0
-        if begin <= token < end:
-            a.k.add(a.dkernel.data + token * bytes, row_of(a, a.dy, i), a.n)
+        for j in range(a.kind):
+            token = token_of(a, i, j)
+            if begin <= token < end:
+                a.k.add(a.dkernel.data + token * bytes, row_of(a, a.dy, i) + j * bytes, a.n)
 
 
 cdef void dropout(void *args, rnnf_team *team, int member) noexcept nogil:

@@ -138,7 +138,7 @@ class Dense(Layer):
 
 @register
 class Embedding(Layer):
-    """Rows of a table, by integer tokens [B, T].
+    """Rows of a table, by integer tokens [B, T], or [B, T, ...]. The tokens are an input of the model.
 
     Parameters
     ----------
@@ -166,6 +166,8 @@ class Embedding(Layer):
         self.embeddings: Variable
 
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
+        if self.mask_zero and len(input_shape) > 2:
+            raise ShapeError(f"Embedding '{self.name}': mask_zero needs tokens of shape (B, T), got {input_shape}.")
         roles = (self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint)
         self.embeddings = self.add_weight((self.input_dim, self.output_dim), "embeddings", *roles)
 

@@ -198,6 +198,10 @@ class Recurrent(OverTime):
             self.by_rows, self.quantizable, self.fused = True, False, False
         return name
 
+    def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
+        problem = super().input_problem(features, timed)
+        return f"input must have shape (B, T, I), got (B, T, {', '.join(map(str, features))})" if problem is None and len(features) != 1 else problem
+
     def _roles(self, role: str) -> dict[str, Any]:
         return {kind: getattr(self, f"{role}_{kind}") for kind in ("initializer", "regularizer", "constraint")}
 

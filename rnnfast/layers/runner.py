@@ -86,6 +86,12 @@ class Runner:
     def __init__(self, graph: Graph, owner: str, alone: bool = False) -> None:
         self.graph, self.owner, self.layers = graph, owner, graph.layers
         self.inlets = [Inlet(graph, symbol, owner) for symbol in graph.inputs]
+        for node in graph.nodes:
+            source = node.inputs[0]
+            if getattr(node.layer, "tokens", False) and source not in graph.inputs:
+                raise ValueError(
+                    f"{owner}: {type(node.layer).__name__} '{node.layer.name}' must take tokens from an input of the model, got what '{source.layer and source.layer.name}' gives."
+                )
         self.names = [inlet.name for inlet in self.inlets]
         self.uses_mask = any(layer.uses_mask for layer in self.layers)
         self.dtype = self.layers[0].dtype
@@ -156,7 +162,7 @@ class Runner:
     def source(self, inlet: Inlet, x: np.ndarray, masked: bool, needs_grad: bool) -> Tensor:
         """The tensor of an input."""
         timed = inlet.timed(x)
-        features = () if inlet.tokens else x.shape[2 if timed else 1 :]
+        features = x.shape[2 if timed else 1 :]
         rows = Rows(x.shape[0], x.shape[1] if timed else 1)
         rows.masked = masked
         return Tensor(rows, features, Buffer(inlet.name, 0, int(np.prod(features, dtype=object))), timed, outside=True, needs_grad=needs_grad, maskers=tuple(inlet.maskers))

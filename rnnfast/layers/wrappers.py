@@ -79,6 +79,9 @@ class Bidirectional(Layer):
                 variable.path = f"{self.name}/{layer.name}/{variable.name}"
         self.weights = [*self.forward_layer.weights, *self.backward_layer.weights]
 
+    def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
+        return self.forward_layer.input_problem(features, timed) or self.backward_layer.input_problem(features, timed)
+
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         first = self.forward_layer.output_shape(shape)
         width = self.forward_layer.output_size + self.backward_layer.output_size if self.merge_mode == "concat" else self.forward_layer.output_size
@@ -164,8 +167,31 @@ class TimeDistributed(Layer):
         nested = self.input_shape is not None and len(self.input_shape) > 3  # the layer has a time axis of its own
         return nested or (self.layer.streams and not self.layer.timed)
 
+    @property
+    def tokens(self) -> bool:
+        """Whether the layer looks up tokens, which have no features."""
+        return getattr(self.layer, "tokens", False)
+
+    @property
+    def input_dim(self) -> int:
+        """Of an Embedding inside."""
+        return self.layer.input_dim  # type: ignore[attr-defined, no-any-return]
+
+    mask_zero = False  # as in Keras, no mask comes out of the layer inside
+
+    def check_tokens(self, x: Any) -> None:
+        """Of an Embedding inside: raise if a token is outside its table."""
+        self.layer.check_tokens(x)  # type: ignore[attr-defined]
+
     def sublayers(self) -> list[Layer]:
         return [self.layer]
+
+    def input_problem(self, features: tuple[int, ...], timed: bool) -> str | None:
+        problem = super().input_problem(features, timed)
+        if problem or self.tokens:
+            return problem
+        inner = self.layer.input_problem(features[1:], True) if len(features) > 1 else self.layer.input_problem(features, False)
+        return f"{type(self.layer).__name__} '{self.layer.name}', which sees a step as a batch: {inner}" if inner else None
 
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
         self.layer.build((None, *input_shape[2:]))
@@ -178,7 +204,7 @@ class TimeDistributed(Layer):
         return (shape[0], shape[1], *inner[1:])
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
-        return b.each_step(x, self.layer.describe, len(x.features) > 1)
+        return self.layer.describe(b, x) if self.tokens else b.each_step(x, self.layer.describe, len(x.features) > 1)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"layer": serialize(self.layer)}

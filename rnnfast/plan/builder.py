@@ -296,13 +296,13 @@ class Builder:
         return y
 
     def embedding(self, tokens: Tensor, table: Variable) -> Tensor:
-        """y = table[tokens]."""
+        """y = table[tokens], the rows of several tokens of a step one after the other."""
         vocabulary, width = table.shape
-        y = self.tensor(table.path, tokens, (width,))
+        y, count = self.tensor(table.path, tokens, (*tokens.features, width)), tokens.width
         buffers = {"tokens": tokens.buffer, "y": y.buffer}
-        self.op("embed", y.rows, {**buffers, "kernel": self.params.operand(table)}, f"{vocabulary} x {width}", n=width)
+        self.op("embed", y.rows, {**buffers, "kernel": self.params.operand(table)}, f"{vocabulary} x {width}", n=width, kind=count)
         self.on_backward(
-            lambda: self.op("embed_back", y.rows, {"tokens": tokens.buffer, "dy": y.grad, "dkernel": self.gradient(table)}, n=width, m=vocabulary)
+            lambda: self.op("embed_back", y.rows, {"tokens": tokens.buffer, "dy": y.grad, "dkernel": self.gradient(table)}, n=width, m=vocabulary, kind=count)
         )
         return y
 
