@@ -28,6 +28,7 @@ ctypedef void (*op_steps)(void *op, int64_t begin, int64_t end) noexcept nogil
 cdef class Rows:
     cdef rows_map map
     cdef readonly int64_t capacity
+    cdef int64_t steps_made  # the greatest time
     cdef public bint masked  # whether a call says which steps exist; otherwise all do
     cdef public bint hold    # a masked step shows the step before it, not the pad
     cdef Rows source_of      # the map that this one follows

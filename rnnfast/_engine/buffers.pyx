@@ -32,7 +32,7 @@ cdef class Rows:
         self.map.source = self.map.order + batch
         self.map.shown = self.map.source + batch * time
         self.map.cut = self.map.shown + batch * time
-        self.capacity = batch * time + batch
+        self.capacity, self.steps_made = batch * time + batch, time
         self.hold = True
         self.set_dense()
 
@@ -113,13 +113,21 @@ cdef class Rows:
 
     def set_time(self, int64_t time):
         """Every row has the first `time` of the steps that this map was made for, and no others."""
+        if not 0 <= time <= self.steps_made:
+            raise ValueError(f"set_time: must be in [0, {self.steps_made}], got {time}.")
         self.map.time = time
         self.set_dense()
 
     def set_active(self, const int64_t[::1] active):
         """The caller has sorted and packed the rows itself: so many of them have each step. Falling numbers, no more than this map was made for."""
         cdef rows_map *m = &self.map
-        cdef int64_t t, r
+        cdef int64_t t, r, before = m.batch
+        if active.shape[0] > self.steps_made:
+            raise ValueError(f"set_active: must be at most {self.steps_made} steps, got {active.shape[0]}.")
+        for t in range(active.shape[0]):
+            if not 0 <= active[t] <= before:
+                raise ValueError(f"set_active: must be falling numbers from at most {m.batch}, got {active[t]} after {before}.")
+            before = active[t]
         m.time, m.pads, m.count = active.shape[0], 0, 0
         m.dense = m.time > 0 and active[m.time - 1] == m.batch
         for t in range(m.time):
@@ -136,6 +144,8 @@ cdef class Rows:
         ----------
         valid : uint8 array of shape (batch, time)
         """
+        if valid.shape[0] != self.map.batch or valid.shape[1] != self.map.time:
+            raise ValueError(f"set_valid: must be of shape {(self.map.batch, self.map.time)}, got {(valid.shape[0], valid.shape[1])}.")
         if self.map.batch * self.map.time:
             self.lay(&valid[0, 0], NULL)
 
@@ -182,6 +192,8 @@ cdef class Rows:
         """States start from zero before the steps [batch, time] that are not 0; a masked one counts for the valid step after it."""
         cdef rows_map *m = &self.map
         cdef int64_t b, t, row, pending
+        if resets.shape[0] != m.batch or resets.shape[1] < m.time:
+            raise ValueError(f"set_resets: must be of shape {(m.batch, m.time)}, got {(resets.shape[0], resets.shape[1])}.")
         m.cuts = 0
         for b in range(m.batch):
             pending = 0

@@ -135,18 +135,20 @@ def elementwise_back(str name, x, y, dy):
     return dx
 
 
-cdef run_elementwise(str name, cnp.ndarray x, dy, cnp.ndarray result):
+cdef run_elementwise(str name, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray result):
     """The activation of x, or, with dy, its gradient from what its derivative needs."""
     cdef int kind = cnp.PyArray_TYPE(x)
     cdef const rnnf_kernels *k = rnnf_available[chosen].f32 if kind == cnp.NPY_FLOAT32 else kernels_of(x.dtype.name)
     cdef int act = PLACES[name]
     cdef long n = cnp.PyArray_SIZE(x), cols
+    cdef bint back = dy is not None
     if cnp.PyArray_TYPE(result) != kind or cnp.PyArray_SIZE(result) != n or not cnp.PyArray_ISCARRAY(result):
         raise ValueError(f"elementwise: the result must be a contiguous array of {n} {x.dtype}.")
+    if back and (cnp.PyArray_TYPE(dy) != kind or cnp.PyArray_SIZE(dy) != n or not cnp.PyArray_ISCARRAY_RO(dy)):
+        raise ValueError(f"elementwise_back: dy must be an array of {n} {x.dtype}, got {dy.size} {dy.dtype}.")
     if n == 0:
         return
     cols = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
-    cdef bint back = dy is not None
     cdef const void *source = cnp.PyArray_DATA(x)
     cdef const void *upstream = source if dy is None else cnp.PyArray_DATA(dy)
     cdef void *target = cnp.PyArray_DATA(result)
@@ -211,9 +213,11 @@ def split_matmul(a, w, bias, int count):
     -------
     float32 array [rows, N]
     """
+    cdef const float[:, ::1] left = a, right = w
+    if left.shape[1] != right.shape[0] or np.shape(bias) != (right.shape[1],) or not 1 <= count <= 3 or 0 in (*np.shape(a), *np.shape(w)):
+        raise ValueError(f"split_matmul: a must be [rows, K], w [K, N], bias [N] and count 1 to 3, got {np.shape(a)}, {np.shape(w)}, {np.shape(bias)}, {count}.")
     cdef const rnnf_tiles *tiles = tiles_of()
     cdef const rnnf_kernels *k = kernels_of("float32")
-    cdef const float[:, ::1] left = a, right = w
     cdef int64_t rows = left.shape[0], wide = 4 * k.lanes
     cdef int64_t *shape = [right.shape[0], right.shape[1], 1]
     cdef int *order = [0]

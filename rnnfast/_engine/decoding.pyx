@@ -34,13 +34,15 @@ cdef class PrefixBeam:
         At most so many steps will be taken.
     """
 
-    cdef int64_t classes, blank, width, count, nodes, time
+    cdef int64_t classes, blank, width, steps, count, nodes, time
     cdef int64_t[::1] parent, label, child, sibling, place, node, new_node, taken
     cdef double[:, ::1] ending, new_ending  # rows: in a blank, in the last label, both; of each prefix in the beam
     cdef candidate[::1] heap
 
     def __init__(self, int64_t classes, int64_t blank, int64_t width, int64_t steps):
-        self.classes, self.blank, self.width = classes, blank, width
+        if not 0 <= blank < classes or width < 1 or steps < 0:
+            raise ValueError(f"PrefixBeam: blank must be a class, width positive, got {blank} of {classes} and {width}.")
+        self.classes, self.blank, self.width, self.steps = classes, blank, width, steps
         size = 1 + steps * width
         self.parent, self.label, self.child, self.sibling, self.place = (np.full(size, -1, np.int64) for _ in range(5))
         self.node, self.new_node = np.zeros(width, np.int64), np.zeros(width, np.int64)
@@ -54,14 +56,24 @@ cdef class PrefixBeam:
     def run(self, const double[:, ::1] log_p):
         """Take all steps of log probabilities (T, classes)."""
         cdef int64_t t
+        self._check(log_p.shape[0], log_p.shape[1])
         with nogil:
             for t in range(log_p.shape[0]):
                 self.step(&log_p[t, 0], NULL)
 
     def advance(self, const double[::1] log_p, const double[:, ::1] bonus):
         """Take one step; a prefix that grows by a label also gains `bonus` (prefixes, classes), in the order of :meth:`prefixes`."""
+        self._check(1, log_p.shape[0])
+        if bonus.shape[0] != self.count or bonus.shape[1] != self.classes:
+            raise ValueError(f"advance: bonus must be of shape {(self.count, self.classes)}, got {(bonus.shape[0], bonus.shape[1])}.")
+        if self.count == 0:
+            return
         with nogil:
             self.step(&log_p[0], &bonus[0, 0])
+
+    def _check(self, int64_t steps, int64_t classes):
+        if classes != self.classes or self.time + steps > self.steps:
+            raise ValueError(f"PrefixBeam: must be given {self.classes} classes and at most {self.steps - self.time} more steps, got {classes} and {steps}.")
 
     def prefixes(self):
         """Nodes of the prefixes in the beam; a prefix keeps its node."""
@@ -70,6 +82,8 @@ cdef class PrefixBeam:
     def labels(self, int64_t node):
         """The labels of a node."""
         found = []
+        if not 0 <= node < self.nodes:
+            raise ValueError(f"labels: node must be in [0, {self.nodes}), got {node}.")
         while node > 0:
             found.append(self.label[node])
             node = self.parent[node]
