@@ -130,10 +130,74 @@ def test_training_saving_and_carried_states(cell, tmp_path, rng):
     assert np.array_equal(np.concatenate(halves, axis=1), plain.predict(x[:4], verbose=0))
 
 
+NOISE = {"dropout": {"recurrent_dropout": 0.4}, "zoneout": {"zoneout": 0.3}, "all": {"recurrent_dropout": 0.3, "zoneout": 0.2, "dropout": 0.2}}
+
+
+def noisy(cell, noise, dtype, **options):
+    given = NOISE[noise] | ({"zoneout_cell": 0.25} if cell == "LSTM" and "zoneout" in NOISE[noise] else {})
+    layer = MADE[cell](seed=3, dtype=dtype, return_sequences=True, **given, **options)
+    layer.build((None, None, 3))
+    return layer
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("noise", NOISE)
+@pytest.mark.parametrize("cell", MADE)
+def test_noise_is_the_fused_layers_own(cell, noise, training, rng):
+    """The same activations and seed by the fused engine and by rows: the same numbers up to rounding, outputs, states and gradients."""
+    x, lengths = rng.normal(size=(5, 6, 3)), np.array([6, 0, 3, 5, 1])
+    for backwards in (False, True):
+        pair = [noisy(cell, noise, "float64", return_state=True, go_backwards=backwards) for _ in range(2)]
+        weights = [rng.normal(0, 0.5, w.shape) for w in pair[0].get_weights()]
+        found = []
+        for layer, by_rows in zip(pair, (True, False), strict=True):
+            layer.activation = "tanh"
+            layer.recurrent_activation = "linear" if cell == "SimpleRNN" else "sigmoid"
+            layer.by_rows = by_rows
+            layer.set_weights(weights)
+            dy = np.linspace(-1, 1, 5 * 6 * 5).reshape(5, 6, 5)
+            found.append(layer.vjp(x, dy, lengths=lengths, training=training))
+        got, want = found
+        for key in ("y", "weights"):
+            for a, b in zip(got[key], want[key], strict=True):
+                assert max_rel_error(a, b) < 1e-12
+        assert max_rel_error(got["x"], want["x"]) < 1e-12
+
+
+@pytest.mark.parametrize("noise", NOISE)
+@pytest.mark.parametrize("cell", MADE)
+def test_noise_has_the_gradients_of_its_own_draw(cell, noise, rng):
+    layer, x, lengths = noisy(cell, noise, "float64"), rng.normal(size=(3, 4, 3)), np.array([4, 0, 2])
+    layer.set_weights([rng.normal(0, 0.5, w.shape) for w in layer.get_weights()])
+    dy, weights = rng.normal(size=(3, 4, 5)), layer.get_weights()
+    layer.seeds.set_state((3, 0))
+    got = layer.vjp(x, dy, lengths=lengths, training=True)
+
+    def total():
+        layer.set_weights(weights)
+        layer.seeds.set_state((3, 0))
+        return float((layer(x, lengths=lengths, training=True) * dy).sum())
+
+    assert max_rel_error(got["x"], central_differences(total, x)) < 1e-7
+    for array, grad in zip(weights, got["weights"], strict=True):
+        assert max_rel_error(grad, central_differences(total, array)) < 1e-7
+
+
+def test_noise_belongs_to_the_row(rng):
+    x, lengths = rng.normal(size=(7, 6, 3)).astype(np.float32), np.array([3, 6, 0, 5, 6, 1, 2])
+    for cell in MADE:
+        layer = noisy(cell, "all", "float32")
+        shown = []
+        for given in (None, lengths):
+            layer.seeds.set_state((3, 0))
+            shown.append(layer(x, lengths=given, training=True))
+        valid = np.arange(6) < lengths[:, None]
+        assert np.array_equal(shown[0][valid], shown[1][valid])
+        assert np.array_equal(layer(x), layer(x))
+        assert not np.array_equal(layer(x, training=True), layer(x, training=True))
+
+
 def test_what_they_cannot_do(rng):
-    for given in ({"recurrent_dropout": 0.1}, {"zoneout": 0.1}, {"zoneout_cell": 0.1}):
-        with pytest.raises(ValueError, match=f"{next(iter(given))} must be 0 where an activation works on all units"):
-            layers.LSTM(3, activation="softmax", **given).build((None, None, 2))
     for layer in (layers.PeepholeLSTM, layers.LayerNormGRU, layers.MinGRU, layers.IndRNN):
         with pytest.raises(ValueError, match="must work on each unit by itself"):
             layer(3, activation="softmax")

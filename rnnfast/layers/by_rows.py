@@ -6,13 +6,14 @@ Products are made a row at a time, so that a row's bits do not depend on the row
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from rnnfast import _engine
-from rnnfast.autodiff.scan import Scan
-from rnnfast.autodiff.tape import Weight, record, value_of
+from rnnfast.autodiff.scan import Arrays, Scan
+from rnnfast.autodiff.tape import Array, Weight, record, value_of
 from rnnfast.plan import Tensor
 from rnnfast.plan.python_cell import PythonDirection, PythonPart
 
@@ -41,12 +42,12 @@ def _split(gates: Any, count: int) -> Any:
 
 
 def _simple_rnn(cell: RowCell, x: Any, states: list[Any]) -> list[Any]:
-    return [cell.inner(x + times(states[0], cell.recurrent))]
+    return [cell.inner(x + cell.product(states[0], 1))]
 
 
 def _lstm(cell: RowCell, x: Any, states: list[Any]) -> list[Any]:
     h, c = states
-    i, f, g, o = _split(x + times(h, cell.recurrent), 4)
+    i, f, g, o = _split(x + cell.product(h, 4), 4)
     c = cell.gate(f) * c + cell.gate(i) * cell.inner(g)
     return [cell.gate(o) * cell.inner(c), c]
 
@@ -55,11 +56,10 @@ def _gru(cell: RowCell, x: Any, states: list[Any]) -> list[Any]:
     (h,) = states
     z_x, r_x, n_x = _split(x, 3)
     if cell.resets_before:
-        border = 2 * cell.output_width
-        z_h, r_h = _split(times(h, cell.recurrent[:, :border]), 2)
-        n_h = times(cell.gate(r_x + r_h) * h, cell.recurrent[:, border:])
+        z_h, r_h = _split(cell.product(h, 2), 2)
+        n_h = times(cell.gate(r_x + r_h) * cell.dropped(h, 2), cell.recurrent[:, 2 * cell.output_width :])
     else:
-        z_h, r_h, n_h = _split(cell.with_bias(times(h, cell.recurrent), 1), 3)
+        z_h, r_h, n_h = _split(cell.with_bias(cell.product(h, 3), 1), 3)
         n_h = cell.gate(r_x + r_h) * n_h
     z, n = cell.gate(z_x + z_h), cell.inner(n_x + n_h)
     return [z * h + (1 - z) * n]
@@ -84,12 +84,25 @@ class RowCell:
         self.variables = [v for v in (layer.kernel, layer.recurrent_kernel, layer.bias) if v is not None]
         self.handles = [Weight(v) for v in self.variables]
         self.kernel, self.recurrent = self.handles[:2]
+        self.masks: np.ndarray | None = None  # of the rows at hand: recurrent dropout's, a gate each
+        self.keeps: list[Any] = []  # the new value's share of each state, of those with zoneout
 
     def gate(self, x: Any) -> Any:
         return activate(self.layer.recurrent_activation, x)
 
     def inner(self, x: Any) -> Any:
         return activate(self.layer.activation, x)
+
+    def dropped(self, h: Any, gate: int) -> Any:
+        """The state as a gate's product takes it."""
+        return h if self.masks is None else h * self.masks[gate]
+
+    def product(self, h: Any, gates: int) -> Any:
+        """h . R of the first gates, side by side."""
+        n = self.output_width
+        if self.masks is None:
+            return times(h, self.recurrent[:, : gates * n])
+        return np.concatenate([times(self.dropped(h, gate), self.recurrent[:, gate * n : (gate + 1) * n]) for gate in range(gates)], axis=1)
 
     def with_bias(self, product: Any, row: int) -> Any:
         """The product with its bias, of the input (0) or the state (1)."""
@@ -101,13 +114,29 @@ class RowCell:
     def call(self, inputs: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         """One step: (output, new states)."""
         new = self.step(self, self.with_bias(times(inputs, self.kernel), 0), states)
+        new = [after if keep is None else keep * after + (1 - keep) * before for keep, after, before in zip(self.keeps, new, states, strict=True)]
         return new[0], new
 
 
+@dataclass
 class RowScan(Scan):
-    """As the engine, without NumPy's warnings."""
+    """As the engine, without NumPy's warnings and with its noise, `masks` and `keep0`, `keep1`, in training."""
 
-    forward = np.errstate(all="ignore")(Scan.forward)
+    noise: Arrays = field(default_factory=dict)
+
+    @np.errstate(all="ignore")
+    def forward(self, a: Arrays) -> None:
+        self.noise = {name: a[name].copy() for name in ("masks", "keep0", "keep1") if name in a}  # which the tape refers to
+        super().forward(a)
+
+    def _step(self, t: int, inputs: Array, states: list[Array]) -> tuple[Any, list[Any]]:
+        cell, noise, (first, n) = self.cell, self.noise, self.rows.steps[t]
+        if "masks" in noise:
+            cell.masks = noise["masks"].reshape(-1, self.rows.batch, cell.output_width)[:, :n]
+        expected = [1 - rate if rate else None for rate in cell.layer.zoneouts()]
+        cell.keeps = [noise[f"keep{i}"][first : first + n] if f"keep{i}" in noise else share for i, share in enumerate(expected)]
+        return super()._step(t, inputs, states)
+
     backward = np.errstate(all="ignore")(Scan.backward)
 
 
@@ -115,4 +144,7 @@ def direction(layer: Any, initial: list[Tensor], backwards: bool) -> PythonDirec
     """What `plan.recurrent.add_recurrent` runs."""
     cell = RowCell(layer)
     scan = lambda rows, features, training, taped: RowScan(cell, f"{type(layer).__name__} '{layer.name}'", rows, features, training, taped, backwards)
-    return PythonDirection(layer.units, cell.state_sizes, cell.variables, scan, backwards, layer.zero_output_for_mask, initial, PythonPart)
+    return PythonDirection(
+        layer.units, cell.state_sizes, cell.variables, scan, backwards, layer.zero_output_for_mask, initial, PythonPart,
+        layer.gates, layer.recurrent_dropout, layer.zoneouts(), layer.seeds,
+    )  # fmt: skip

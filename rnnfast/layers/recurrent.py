@@ -140,7 +140,7 @@ class Recurrent(OverTime):
         Size H of the state.
     activation : str, default "tanh"
         SimpleRNN, LSTM and GRU also take "softmax", "log_softmax" and "sparsemax", over the units of a gate. The fused step cannot compute these: such a layer's
-        steps are NumPy's (`layers/by_rows.py`), much slower, and without recurrent_dropout, zoneout and quantization.
+        steps are NumPy's (`layers/by_rows.py`), much slower, and without quantization.
     use_bias : bool, default True
     kernel_initializer, recurrent_initializer, bias_initializer : default "glorot_uniform", "orthogonal", "zeros"
     kernel_regularizer, recurrent_regularizer, bias_regularizer, activity_regularizer : optional
@@ -225,12 +225,6 @@ class Recurrent(OverTime):
         inputs = input_shape[-1]
         if inputs is None:
             raise ValueError(f"{type(self).__name__} '{self.name}': the last dimension of the input must be known, got {input_shape}.")
-        for name in ("recurrent_dropout", "zoneout", "zoneout_cell") if self.by_rows else ():
-            if getattr(self, name, 0):
-                raise ValueError(
-                    f"{type(self).__name__} '{self.name}': {name} must be 0 where an activation works on all units together, as softmax does, "
-                    f"got {getattr(self, name)!r}. Use dropout of the inputs."
-                )
         self.kernel = self.add_weight((inputs, self.gates * self.units), "kernel", **self._roles("kernel"))
         if self.recurrent_shape():
             self.recurrent_kernel = self.add_weight(self.recurrent_shape(), "recurrent_kernel", **self._roles("recurrent"))

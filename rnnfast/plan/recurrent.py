@@ -12,6 +12,7 @@ from rnnfast._engine import Buffer
 from rnnfast.plan.builder import Builder, Tensor
 from rnnfast.plan.direction import Direction, Part, Result
 from rnnfast.plan.live import buffer_of
+from rnnfast.plan.noise import keep_factors, state_masks
 from rnnfast.plan.params import Variable
 from rnnfast.plan.schedule import (
     SPLIT_ROWS,
@@ -26,7 +27,6 @@ from rnnfast.plan.schedule import (
     products_line,
     weight_bytes,
 )  # fmt: skip
-from rnnfast.plan.zoneout import keep_factors
 
 # Gate of the engine -> Keras' gate, of the kernel and of the first phase's recurrent kernel.
 GATE_ORDER = {
@@ -119,15 +119,9 @@ class _Layer(Part):
                 buffers["reset_tape"] = b.rows_buffer("reset tape", self.x.rows, self.padded)
 
     def _masks(self) -> None:
-        """Recurrent dropout: a mask for each gate, or each state that enters the product, the same at every step; rows keep theirs however they are sorted."""
-        b, d, buffers, rows = self.b, self.d, self.buffers, self.x.rows
-        count, ones = self.mask_count, b.constant(1, self.batch * self.padded, self.padded)
-        masks = buffers["masks"] = b.buffer("recurrent masks", count * self.batch * self.padded, self.padded)
-        per_row = b.batch_rows(rows)
-        for gate in range(count):
-            seed = b.seed(d.seeds)
-            target = b.part(masks, gate * self.batch * self.padded)
-            b.op("dropout", per_row, {"x": ones, "y": target, "seed": seed}, f"recurrent {d.recurrent_dropout}", n=self.padded, rate=d.recurrent_dropout, kind=1)
+        """Recurrent dropout: a mask for each gate, or each state that enters the product."""
+        b, d, buffers, rows, count = self.b, self.d, self.buffers, self.x.rows, self.mask_count
+        buffers["masks"] = state_masks(b, rows, count, self.padded, d.recurrent_dropout, d.seeds)
         buffers["masked"] = b.buffer("masked h", self.batch * count * self.padded, self.padded)
         buffers["masked_tape"] = b.rows_buffer("masked h tape", rows, count * self.padded)
         buffers["reset_tape"] = b.rows_buffer("reset tape", rows, self.padded) if len(self.phases) > 1 else None
