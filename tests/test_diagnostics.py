@@ -205,3 +205,41 @@ def test_pictures_need_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'rnnfast\[plot\]'"):
         diagnostics.plot_attention(np.eye(2))
+
+
+SLOW = {
+    "softmax": lambda **k: layers.GRU(H, activation="softmax", **k),
+    "both": lambda **k: layers.Bidirectional(layers.LSTM(H, recurrent_activation="softmax", **k)),
+    "python": lambda **k: layers.RNN(Doubled(), **k),
+    "staged": lambda **k: layers.LayerNormLSTM(H, **k),
+}
+
+
+class Doubled(layers.Cell):
+    """A cell without weights."""
+
+    state_size = output_size = F
+
+    def call(self, inputs, states):
+        return 2 * inputs, [2 * inputs]
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_layers_that_the_fused_engine_does_not_run(kind, rng):
+    model, x = Sequential([Input((None, F)), SLOW[kind](return_sequences=True)]), rng.standard_normal((B, T, F))
+    shown = diagnostics.hidden_states(model, x, lengths=LENGTHS).states
+    valid, wide = np.arange(T) < LENGTHS[:, None], model.predict(x, lengths=LENGTHS, verbose=0)
+    assert np.array_equal(np.concatenate(list(shown.values()), axis=-1)[valid], wide[valid])
+    assert diagnostics.profile(model, x, repeats=1).milliseconds > 0
+    with pytest.raises(ValueError, match=r"gate_activity: the gates of '.*' .* are not kept"):
+        diagnostics.gate_activity(model, x)
+    with pytest.raises(ValueError, match=r"gradient_flow cannot look into '.*' .*, whose steps are not the fused engine's"):
+        diagnostics.gradient_flow(model, x, wide, loss="mse")
+    if kind != "staged":
+        with pytest.raises(ValueError, match=r"hidden_states: '.*' .* keeps its states with return_sequences=True alone"):
+            diagnostics.hidden_states(Sequential([Input((None, F)), SLOW[kind]()]), x)
+
+
+def test_what_statal_shows_at_its_end(rng):
+    with pytest.raises(ValueError, match=r"hidden_states: 'statal.*' .* keeps its states with return_sequences=True alone"):
+        diagnostics.hidden_states(Sequential([Input((None, F)), layers.Statal(H)]), rng.standard_normal((B, T, F)))

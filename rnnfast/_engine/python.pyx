@@ -31,7 +31,8 @@ cdef class PythonOp(Op):
         What the function sees as arrays [rows, width], views of the engine's memory.
     """
 
-    cdef object function, buffers, dtype
+    cdef object function, dtype
+    cdef readonly dict buffers
     cdef public object failure
 
     def __init__(self, function, str dtype, dict buffers):

@@ -105,6 +105,9 @@ class _Watched(Steps):
         bound = self.bound = self.runner.start(xs, valid, False, True, 0)
         need_recurrent(self.runner.owner, bound.builder)
         for kept in bound.builder.recurrent:
+            trace = Trace(kept, None, bound.builder.lanes, bound.builder.dtype)
+            if not trace.fused:
+                raise ValueError(f"{self.runner.owner}: gradient_flow cannot look into '{trace.name}' ({trace.cell}), whose steps are not the fused engine's.")
             kept.buffers["dh"] = bound.builder.rows_buffer("d h", kept.x.rows, kept.padded)
         self._describe(bound, train, columns)
         bound.program = bound.builder.plan.compile()

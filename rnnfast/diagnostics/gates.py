@@ -111,6 +111,8 @@ def gate_activity(model: Any, x: Any, lengths: Any = None, mask: Any = None) -> 
 
 
 def _gates(trace: Trace) -> LayerGates:
+    if not trace.fused:
+        raise ValueError(f"gate_activity: the gates of '{trace.name}' ({trace.cell}) are not kept, since its steps are not the fused engine's.")
     if trace.cell not in GATES:
         raise ValueError(f"gate_activity: the gates of '{trace.name}' ({trace.cell}) are not known; known are {', '.join(GATES)}.")
     values, low, high = {}, {}, {}

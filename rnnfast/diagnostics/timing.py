@@ -126,6 +126,8 @@ def operand_bytes(op: Any, itemsize: int) -> int:
     """Bytes of all operands of an op, each once."""
     if isinstance(op, (_engine.PairOp, _engine.WaveOp)):
         return sum(operand_bytes(one, itemsize) for one in op.record)
+    if isinstance(op, _engine.PythonOp):
+        return sum(itemsize * rows * width for _, rows, width in op.buffers.values())
     rows, buffers, *_ = op.record
     count = rows.count + rows.pads if rows is not None else 0
     return sum(itemsize * (b.size if b.size and b.owner is None else rows.batch * b.stride if b.step else count * b.stride) for b in set(buffers.values()))

@@ -32,15 +32,22 @@ class Trace:
     @property
     def name(self) -> str:
         """Of the layer, as its weights' paths say."""
-        return str(self.kept.d.kernel.path.rpartition("/")[0])
+        d = self.kept.d
+        first = d.kernel if hasattr(d, "kernel") else next(iter(d.variables), None)
+        return str(self.kept.maker if first is None else first.path.rpartition("/")[0])
 
     @property
     def cell(self) -> str:
-        return str(self.kept.d.cell)
+        return str(getattr(self.kept.d, "cell", "python"))
+
+    @property
+    def fused(self) -> bool:
+        """Whether the fused engine runs it, whose tape holds the gates."""
+        return hasattr(self.kept, "tape_panel")
 
     @property
     def units(self) -> int:
-        return int(self.kept.d.units)
+        return int(self.kept.d.units if hasattr(self.kept.d, "units") else self.kept.d.width)
 
     @property
     def backwards(self) -> bool:
@@ -97,6 +104,8 @@ class Trace:
         buffers, rows = self.kept.buffers, self.rows
         if buffers.get("y") is not None:
             return self.unpack(self._rows_of(buffers["y"], rows.count))
+        if buffers.get("h_tape") is None or buffers.get("last") is None:
+            raise ValueError(f"hidden_states: '{self.name}' ({self.cell}) keeps its states with return_sequences=True alone.")
         # without a sequence: the state before the step that follows, and the last output
         after = before = self.unpack(self._rows_of(buffers["h_tape"], rows.count))
         last, valid = self._rows_of(buffers["last"], rows.batch), self.valid

@@ -114,7 +114,7 @@ class Part:
     choice = Choice(SPLIT_NONE, {SPLIT_NONE: 0.0})
 
     def __init__(self, b: Builder, x: Tensor, d: Direction, sequence: bool, last: bool, states: bool, into: Buffer | None) -> None:
-        self.b, self.x, self.d = b, x, d
+        self.b, self.x, self.d, self.maker = b, x, d, b.plan.maker
         self.batch, self.time, self.inputs = x.rows.batch, x.rows.time, x.width
         self.buffers: dict[str, Buffer | None] = {"x": x.buffer}
         self.result = self._results(sequence, last, states, into)
