@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnfast import activations, constraints, initializers, regularizers
 from rnnfast.errors import ShapeError
-from rnnfast.layers.base import Layer, positive, rate, register
+from rnnfast.layers.base import Layer, assign_all, positive, rate, register
 from rnnfast.layers.graph import Symbol
 from rnnfast.plan import Builder, Tensor, Variable
 from rnnfast.plan.gating import add_glu
@@ -94,7 +94,7 @@ class Dense(Layer):
     quantizable = True
 
     def __init__(
-        self, units: int, *, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
+        self, units: int, activation: Any = None, use_bias: bool = True, kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None,
         bias_constraint: Any = None, **kwargs: Any,
     ) -> None:  # fmt: skip
@@ -148,14 +148,16 @@ class Embedding(Layer):
     embeddings_initializer, embeddings_regularizer, embeddings_constraint : default "uniform", None, None
     mask_zero : bool
         Whether token 0 is padding: such steps are masked for the layers behind.
+    weights : array_like (input_dim, output_dim), or a list of it, optional
+        The table to start from, instead of what the initializer draws; it is not a part of the configuration.
     """
 
     tokens = True
     streams = True
 
     def __init__(
-        self, input_dim: int, output_dim: int, *, embeddings_initializer: Any = "uniform", embeddings_regularizer: Any = None,
-        activity_regularizer: Any = None, embeddings_constraint: Any = None, mask_zero: bool = False, **kwargs: Any,
+        self, input_dim: int, output_dim: int, embeddings_initializer: Any = "uniform", embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None, mask_zero: bool = False, weights: Any = None, *, activity_regularizer: Any = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.activity_regularizer = regularizers.get(activity_regularizer)
@@ -163,6 +165,7 @@ class Embedding(Layer):
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer, self.embeddings_constraint = regularizers.get(embeddings_regularizer), constraints.get(embeddings_constraint)
         self.mask_zero = bool(mask_zero)
+        self._given = [weights] if isinstance(weights, np.ndarray) else weights
         self.embeddings: Variable
 
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
@@ -170,6 +173,9 @@ class Embedding(Layer):
             raise ShapeError(f"Embedding '{self.name}': mask_zero needs tokens of shape (B, T), got {input_shape}.")
         roles = (self.embeddings_initializer, self.embeddings_regularizer, self.embeddings_constraint)
         self.embeddings = self.add_weight((self.input_dim, self.output_dim), "embeddings", *roles)
+        if self._given is not None:
+            assign_all(f"Embedding '{self.name}'", self.weights, list(self._given))
+            self._given = None
 
     def compute_mask(self, x: np.ndarray, mask: np.ndarray | None) -> np.ndarray | None:
         own = x != 0 if self.mask_zero else None
@@ -308,9 +314,18 @@ def _rate(layer: Layer, value: float) -> float:
 
 @register
 class SpatialDropout1D(Dropout):
-    """Dropout of whole features: the same ones at every step of a sequence (Tompson et al. 2015)."""
+    """Dropout of whole features: the same ones at every step of a sequence (Tompson et al. 2015).
+
+    Parameters
+    ----------
+    rate : float in [0, 1)
+    seed : int, optional
+    """
 
     timed, over_time = True, True
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed=seed, **kwargs)
 
 
 @register
@@ -398,7 +413,16 @@ class RepeatVector(Layer):
 
 @register
 class Flatten(Layer):
-    """All axes but the first as one: [B, T, F] becomes [B, T F]."""
+    """All axes but the first as one: [B, T, F] becomes [B, T F].
+
+    Parameters
+    ----------
+    data_format : "channels_last", optional
+    """
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        _check_format(self, data_format)
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         rest = shape[1:]
@@ -440,14 +464,18 @@ class Reshape(Layer):
         return super().get_config() | {"target_shape": list(self.target_shape)}
 
 
+def _check_format(layer: Layer, data_format: str | None) -> None:
+    if data_format not in (None, "channels_last"):
+        raise ValueError(f"{type(layer).__name__} '{layer.name}': data_format must be 'channels_last', got {data_format!r}.")
+
+
 class _Pooling(Layer):
     timed = uses_mask = True
     kind = ""
 
     def __init__(self, data_format: str | None = None, keepdims: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if data_format not in (None, "channels_last"):
-            raise ValueError(f"{type(self).__name__} '{self.name}': data_format must be 'channels_last', got {data_format!r}.")
+        _check_format(self, data_format)
         self.keepdims = bool(keepdims)
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:

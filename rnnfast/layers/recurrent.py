@@ -170,7 +170,7 @@ class Recurrent(OverTime):
     by_rows = False  # whether one does
 
     def __init__(
-        self, units: int, *, activation: Any = "tanh", use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, zoneout: float = 0.0,
+        self, units: int, activation: Any = "tanh", *, use_bias: bool = True, dropout: float = 0.0, recurrent_dropout: float = 0.0, zoneout: float = 0.0,
         seed: int | None = None, trained_initial_state: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         roles = {f"{role}_{kind}": kwargs.pop(f"{role}_{kind}", None) for role in _ROLES for kind in ("initializer", "regularizer", "constraint")}
@@ -183,7 +183,8 @@ class Recurrent(OverTime):
         self.zoneout, self.seeds = rate(self, "zoneout", zoneout), SeedGenerator(seed)
         defaults = {"kernel": "glorot_uniform", "recurrent": "orthogonal", "bias": "zeros"}
         for role in _ROLES:
-            setattr(self, f"{role}_initializer", initializers.get(roles[f"{role}_initializer"] or defaults[role]))
+            given = roles[f"{role}_initializer"]
+            setattr(self, f"{role}_initializer", initializers.get(defaults[role] if given is None else given))
             setattr(self, f"{role}_regularizer", regularizers.get(roles[f"{role}_regularizer"]))
             setattr(self, f"{role}_constraint", constraints.get(roles[f"{role}_constraint"]))
         self.kernel: Variable
@@ -301,8 +302,8 @@ class Gated(Recurrent):
         Of the gates.
     """
 
-    def __init__(self, units: int, *, recurrent_activation: Any = "sigmoid", **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
+    def __init__(self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", **kwargs: Any) -> None:
+        super().__init__(units, activation, **kwargs)
         self.recurrent_activation = self._activation("recurrent_activation", recurrent_activation)
 
     def get_config(self) -> dict[str, Any]:
@@ -339,8 +340,10 @@ class LSTM(Gated):
 
     cell, gates, states, takes_rows = "lstm", 4, 2, True
 
-    def __init__(self, units: int, *, unit_forget_bias: bool = True, zoneout_cell: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
+    def __init__(
+        self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", *, unit_forget_bias: bool = True, zoneout_cell: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(units, activation, recurrent_activation, **kwargs)
         self.unit_forget_bias, self.zoneout_cell = bool(unit_forget_bias), rate(self, "zoneout_cell", zoneout_cell)
 
     def zoneouts(self) -> tuple[float, ...]:
@@ -388,8 +391,8 @@ class GRU(Gated):
 
     gates, takes_rows = 3, True
 
-    def __init__(self, units: int, *, reset_after: bool = True, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs)
+    def __init__(self, units: int, activation: Any = "tanh", recurrent_activation: Any = "sigmoid", *, reset_after: bool = True, **kwargs: Any) -> None:
+        super().__init__(units, activation, recurrent_activation, **kwargs)
         self.reset_after = bool(reset_after)
         self.cell = "gru" if self.reset_after else "gru_reset_before"
 

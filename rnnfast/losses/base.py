@@ -17,11 +17,11 @@ class Loss:
 
     Parameters
     ----------
-    name : str, optional
     reduction : {"sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none"}
         The first two are the same: the sum divided by the number of values, of which masked ones do not count.
         ``"sum"`` does not divide, ``"mean_with_sample_weight"`` divides by the sum of the weights, ``"none"`` (or
         None) returns the values themselves, and is for calls only: a model cannot train on it.
+    name : str, optional
 
     Examples
     --------
@@ -37,7 +37,7 @@ class Loss:
     arguments: tuple[str, ...] = ()
     per_sequence = False  # whether a value belongs to a whole sequence instead of a sample or step
 
-    def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size") -> None:
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
         reduction = "none" if reduction is None else reduction
         if reduction not in REDUCTIONS:
             raise ValueError(

@@ -24,7 +24,7 @@ class _CrossEntropy(Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(reduction, name)
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError(f"{type(self).__name__}: label_smoothing must be in [0, 1], got {label_smoothing!r}.")
         check_axis(self, axis)
@@ -120,7 +120,7 @@ class SparseCategoricalCrossentropy(Loss):
         axis: int = -1,
         name: str | None = None,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(reduction, name)
         check_axis(self, axis)
         self.from_logits, self.ignore_class = bool(from_logits), ignore_class
 

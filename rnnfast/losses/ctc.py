@@ -68,7 +68,7 @@ class CTC(Loss):
         padding: int | None = None,
         per_label: bool = False,
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(reduction, name)
         for what, value in (("blank", blank), ("padding", padding)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer | None):
                 raise ValueError(f"CTC: {what} must be an integer, got {value!r}.")

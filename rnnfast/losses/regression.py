@@ -70,7 +70,7 @@ class Huber(Loss):
     def __init__(
         self, delta: float = 1.0, reduction: str | None = "sum_over_batch_size", name: str | None = None
     ) -> None:
-        super().__init__(name, reduction)
+        super().__init__(reduction, name)
         self.delta = float(delta)
 
     def engine(self) -> tuple[str, tuple[float, ...]]:
@@ -136,7 +136,7 @@ class CosineSimilarity(Loss):
     kind = default_name = "cosine_similarity"
 
     def __init__(self, axis: int = -1, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
-        super().__init__(name, reduction)
+        super().__init__(reduction, name)
         check_axis(self, axis)
 
     def engine(self) -> tuple[str, tuple[float, ...]]:

@@ -146,23 +146,35 @@ class ArrayBatches:
         A new order every epoch, from a seed of this; in order when None.
     steps : int, optional
         At most so many batches an epoch.
+
+    Attributes
+    ----------
+    resumes : bool
+        Whether a walk that `steps` has cut goes on with the next one, to the end of the data, instead of starting anew.
     """
+
+    resumes = False
 
     def __init__(
         self, data: Batch, batch_size: int | None = None, shuffle: SeedGenerator | None = None, steps: int | None = None
     ) -> None:
         self.data, self.batch_size, self.shuffle = data, batch_size or DEFAULT_BATCH_SIZE, shuffle
         # No samples make one empty batch, so that outputs keep their shape.
-        count = max(1, math.ceil(data.samples / self.batch_size))
-        self.steps = count if steps is None else min(count, steps)
+        self._count = max(1, math.ceil(data.samples / self.batch_size))
+        self.steps = self._count if steps is None else min(self._count, steps)
+        self._at = 0  # the batch that comes next
+        self._order: np.ndarray | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        size = self.batch_size
-        order = None if self.shuffle is None else generator(self.shuffle.next()).permutation(self.data.samples)
-        for start in range(0, self.steps * size, size):
+        size, begin = self.batch_size, self._at
+        if begin == 0:
+            self._order = None if self.shuffle is None else generator(self.shuffle.next()).permutation(self.data.samples)
+        end = min(begin + self.steps, self._count)
+        self._at = end if self.resumes and end < self._count else 0
+        for start in range(begin * size, end * size, size):
             rows: Any = slice(start, start + size)
-            if order is not None:
-                rows = order[rows]
+            if self._order is not None:
+                rows = self._order[rows]
             yield self.data.take(rows)
 
 

@@ -82,7 +82,8 @@ class Trainer(Loop):
         sample_weight : array_like, (N,) or (N, T), optional
             For several outputs one array for all, or a list or dict as `y`.
         steps_per_epoch, validation_steps : int, optional
-            Batches an epoch; needed for generators without end.
+            Batches an epoch; needed for generators without end. Of arrays, and of generators, an epoch of training goes on where the one before it stopped; the one
+            that meets the arrays' end is shorter.
         validation_batch_size : int, optional
         validation_freq : int or list of int
             Validate every so many epochs, or after the listed ones, counted from 1.
@@ -111,6 +112,7 @@ class Trainer(Loop):
         """
         self._check_compiled("fit")
         self._truncate = check_truncate(self._label, truncate)
+        _check_epochs(self._label, epochs, initial_epoch, validation_freq)
         seeds = self._shuffles() if shuffle else None
         options: Any = {"batch_size": batch_size, "shuffle": seeds, "steps": steps_per_epoch}
         batches = make_batches(f"{self._label}: fit", x, y, sample_weight, lengths=lengths, mask=mask, names=self.input_names, heads=self._heads, resets=resets, **options)
@@ -125,6 +127,8 @@ class Trainer(Loop):
             batches, held_out = ArrayBatches(first, **options), ArrayBatches(last, **check)
         if isinstance(batches, ArrayBatches) and not batches.data.samples:
             raise ValueError(f"{self._label}: x must have at least one sample to fit, got none.")
+        if isinstance(batches, ArrayBatches):
+            batches.resumes = True
         hooks = self._hooks(callbacks, verbose, add_history=True, epochs=epochs, steps=batches.steps)
         self._run_epochs(batches, held_out, hooks, range(initial_epoch, epochs), class_weight, validation_freq)
         return self.history
@@ -134,7 +138,7 @@ class Trainer(Loop):
         if data_adapter.is_stream(data):
             return make_batches(owner, data, steps=steps, lengths=lengths, mask=mask, names=self.input_names, heads=self._heads)
         if not isinstance(data, list | tuple) or not 2 <= len(data) <= 3:
-            raise ValueError(f"{owner} must be (x, y), (x, y, sample_weight) or an iterable of batches, got {data!r}.")
+            raise ValueError(f"{owner} must be (x, y), (x, y, sample_weight) or an iterable of batches, got {_kinds(data)}.")
         return make_batches(owner, *data, batch_size=batch_size, steps=steps, lengths=lengths, mask=mask, names=self.input_names, heads=self._heads)
 
     def evaluate(
@@ -305,3 +309,16 @@ def _flat(logs: Logs, return_dict: bool) -> Any:
 
 def _never() -> None:
     """Stands where nothing is to be asked between batches."""
+
+
+def _check_epochs(owner: str, epochs: Any, initial_epoch: Any, validation_freq: Any) -> None:
+    several = isinstance(validation_freq, list | tuple)
+    counts = [("epochs", epochs, 0), ("initial_epoch", initial_epoch, 0), *(("validation_freq", one, 1) for one in (validation_freq if several else [validation_freq]))]
+    for name, value, least in counts:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{owner}: fit: {name} must be an integer of at least {least}, got {value!r}.")
+
+
+def _kinds(data: Any) -> str:
+    """What something is, without the numbers in it."""
+    return f"{type(data).__name__} of {', '.join(type(one).__name__ for one in data) or 'nothing'}" if isinstance(data, list | tuple) else type(data).__name__
