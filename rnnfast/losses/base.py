@@ -19,7 +19,7 @@ class Loss:
     ----------
     reduction : {"sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none"}
         The first two are the same: the sum divided by the number of values, of which masked ones do not count.
-        ``"sum"`` does not divide, ``"mean_with_sample_weight"`` divides by the sum of the weights, ``"none"`` (or
+        ``"sum"`` does not divide, ``"mean_with_sample_weight"`` divides by the sum of the weights (masked values weigh 0), ``"none"`` (or
         None) returns the values themselves, and is for calls only: a model cannot train on it.
     name : str, optional
 
@@ -110,7 +110,7 @@ class Loss:
         if self.reduction in ("sum", "none"):
             divisor = 1.0
         elif self.reduction == "mean_with_sample_weight":
-            divisor = size if sample_weight is None else float(np.broadcast_to(weights, shape).sum())
+            divisor = size if sample_weight is mask is None else float(np.broadcast_to(weights, shape).sum())
         return weights / divisor if divisor else np.zeros_like(weights)
 
     def get_config(self) -> dict[str, Any]:
