@@ -209,3 +209,14 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install rnnfast\[plot\]"):
         History().plot()
+
+
+def test_a_schedule_of_the_epoch_alone():
+    """As in Keras: schedule(epoch), or with the rate behind it."""
+    for schedule in (lambda epoch: 0.1 / (epoch + 1), lambda epoch, rate: 0.1 / (epoch + 1), lambda *given: 0.1 / (given[0] + 1)):
+        model, logs = Model(), {}
+        one = callbacks.LearningRateScheduler(schedule)
+        one.set_model(model)
+        one.on_epoch_begin(3)
+        one.on_epoch_end(3, logs)
+        assert logs["learning_rate"] == pytest.approx(0.025)

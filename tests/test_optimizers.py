@@ -131,3 +131,10 @@ def test_bad_arguments_are_named(call, message):
 def test_restarts_land_exactly_on_their_boundaries():
     rate = schedules.CosineDecayRestarts(1.0, 10, t_mul=2.0, m_mul=0.5)
     assert [rate(step) for step in (0, 10, 30, 70)] == [1.0, 0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize("name", ["clipnorm", "clipvalue", "global_clipnorm", "weight_decay"])
+@pytest.mark.parametrize("value", ["1", True, [1.0]])
+def test_numbers_that_are_none(name, value):
+    with pytest.raises(ValueError, match=f"Adam 'adam': {name} must be a number, got"):
+        optimizers.Adam(**{name: value})

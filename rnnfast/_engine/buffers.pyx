@@ -24,6 +24,8 @@ cdef class Rows:
     def __init__(self, int64_t batch, int64_t time):
         self.map.batch, self.map.time = batch, time
         steps = (<object>batch) * (<object>time)  # which an int64 may not hold
+        if steps > 1 << 56:
+            raise MemoryError(f"{batch} rows of {time} steps do not fit into memory.")
         self.tables = np.zeros(3 * (<object>time + 1) + 3 * batch + 3 * steps + 1, np.int64)
         cdef int64_t *table = &self.tables[0]
         self.map.active = table

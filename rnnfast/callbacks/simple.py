@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +18,21 @@ class LearningRateScheduler(Callback):
     Parameters
     ----------
     schedule : callable
-        ``schedule(epoch, learning_rate)`` returns the new rate.
+        ``schedule(epoch, learning_rate)``, or ``schedule(epoch)``, returns the new rate.
     verbose : {0, 1}
     """
 
-    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
+        try:
+            inspect.signature(schedule).bind(0, 0.0)
+            self._takes_rate = True
+        except (TypeError, ValueError) as error:
+            self._takes_rate = isinstance(error, ValueError)  # of a built-in function without a signature
         self.schedule, self.verbose = schedule, verbose
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        rate = self.schedule(epoch, self.model.optimizer.learning_rate)
+        rate = self.schedule(epoch, self.model.optimizer.learning_rate) if self._takes_rate else self.schedule(epoch)
         if isinstance(rate, bool) or not isinstance(rate, float | int | np.floating):
             raise ValueError(f"LearningRateScheduler: schedule must return a float, got {rate!r}.")
         self.model.optimizer.learning_rate = float(rate)

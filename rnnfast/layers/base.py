@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -109,7 +111,7 @@ class Layer(Quantizable):
         """Make one variable; without `trainable` it never trains, whatever the layer does."""
         given = _given.get()
         if given is None:
-            value = initializers.get(initializer or "glorot_uniform")(shape, dtype=self.dtype)
+            value = self._drawn(shape, name, initializers.get("glorot_uniform" if initializer is None else initializer))
         else:
             value = np.asarray(given.pop(0) if given else (), self.dtype)
             if value.shape != tuple(shape):
@@ -118,6 +120,15 @@ class Layer(Quantizable):
         variable.path = f"{self.name}/{name}"
         self.weights.append(variable)
         return variable
+
+    def _drawn(self, shape: tuple[int, ...], name: str, initializer: Any) -> Any:
+        """A new weight's value, or an error that names what memory cannot hold."""
+        try:
+            if prod(shape) * np.dtype(self.dtype).itemsize > sys.maxsize:
+                raise MemoryError
+            return initializer(shape, dtype=self.dtype)
+        except MemoryError as error:
+            raise MemoryError(f"{type(self).__name__} '{self.name}': weight '{name}' of shape {shape} does not fit into memory.") from error
 
     @property
     def trainable(self) -> bool:

@@ -63,7 +63,10 @@ class Inlet:
             first = f"{type(self.first).__name__} '{self.first.name}'" if self.first else self.owner
             raise ShapeError(f"{first}: input must have shape ({wanted}), got {array.shape}.")
         if not self.tokens:
-            return ready(array, dtype)
+            try:
+                return ready(array, dtype)
+            except MemoryError as error:
+                raise MemoryError(f"{self.owner}: input of shape {array.shape} does not fit into memory.") from error
         if array.dtype.kind == "f" and not (array == np.floor(array)).all():
             raise TypeError(f"{self.owner}: tokens must be whole numbers, got dtype {array.dtype} with fractions.")
         array = np.ascontiguousarray(array, dtype=np.int64)

@@ -52,12 +52,15 @@ def describe(b: Builder, graph: Graph, tensors: dict[Symbol, Tensor], initial: d
             if problem:
                 raise ShapeError(f"{type(layer).__name__} '{layer.name}': {problem}.")
         x: Any = inputs if layer.many else inputs[0]
-        if layer.has_states:
-            order = b.batch_rows(inputs[0].rows) if node.states else None
-            given = _in_order(b, initial.get(node, []), inputs[0].rows) or [b.aligned(tensors[s], order) for s in node.states if s in tensors]  # type: ignore[arg-type]
-            outputs, states = layer.describe_states(b, x, given)  # type: ignore[attr-defined]
-        else:
-            outputs, states = layer.describe(b, x), []
+        try:
+            if layer.has_states:
+                order = b.batch_rows(inputs[0].rows) if node.states else None
+                given = _in_order(b, initial.get(node, []), inputs[0].rows) or [b.aligned(tensors[s], order) for s in node.states if s in tensors]  # type: ignore[arg-type]
+                outputs, states = layer.describe_states(b, x, given)  # type: ignore[attr-defined]
+            else:
+                outputs, states = layer.describe(b, x), []
+        except MemoryError as error:
+            raise MemoryError(f"{type(layer).__name__} '{layer.name}': {error}") from error
         results = [*(outputs if isinstance(outputs, list) else [outputs]), *states]
         tensors.update(zip(node.outputs, results, strict=True))
 

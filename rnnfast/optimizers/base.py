@@ -53,6 +53,9 @@ class Optimizer:
     ) -> None:
         self.name = name or type(self).__name__.lower()
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        for key, value in {**clips, "weight_decay": weight_decay}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number | None):
+                raise ValueError(f"{type(self).__name__} {self.name!r}: {key} must be a number, got {value!r}.")
         given = {key: value for key, value in clips.items() if value is not None}
         if len(given) > 1:
             raise ValueError(f"{type(self).__name__} {self.name!r}: only one kind of clipping can be set, got {given}.")
