@@ -86,3 +86,21 @@ def test_epochs_of_some_steps_go_on(rng):
 def test_what_fit_refuses(given, words):
     with pytest.raises(ValueError, match=words):
         model_of_its_batches().fit(np.zeros((4, 3, 2)), np.zeros(4), verbose=0, **given)
+
+
+def test_dtypes_of_inputs(tmp_path):
+    tokens = np.array([[1, 2, 0]])
+    words = Sequential([Input((None,), dtype="int32"), layers.Embedding(3, 2, dtype="float64"), layers.GRU(2, dtype="float64")])
+    assert words.predict(tokens, verbose=0).dtype == np.float64
+    words.save(tmp_path / "words.rnnf")
+    assert np.array_equal(rnnfast.load(tmp_path / "words.rnnf").predict(tokens, verbose=0), words.predict(tokens, verbose=0))
+    with pytest.raises(ValueError, match="an Input of an integer dtype, must go into Embedding layers"):
+        Sequential([Input((None, 2), dtype="int32"), layers.GRU(2)]).predict(np.zeros((1, 2, 2)), verbose=0)
+    wide = Sequential([Input((None, 2)), layers.LSTM(2, dtype="float64")])
+    assert wide.predict(np.zeros((1, 2, 2)), verbose=0).dtype == np.float64
+    assert type(wide).from_config(wide.get_config()).predict(np.zeros((1, 2, 2)), verbose=0).dtype == np.float64
+    for own, other in (("float32", "float64"), ("float64", None)):
+        with pytest.raises(ValueError, match="all layers must have one dtype"):
+            Sequential([Input((None, 2), dtype=own), layers.LSTM(2, dtype=other)]).predict(np.zeros((1, 2, 2)), verbose=0)
+    with pytest.raises(ValueError, match="dtype must be 'float32' or 'float64', got 'complex64'"):
+        Input((None, 2), dtype="complex64")

@@ -28,12 +28,16 @@ class InputLayer(Layer):
         Without the batch axis; None where it may vary.
     batch_size : int, optional
         Fixed number of rows.
+    dtype : str, optional
+        That of the layers if not given; an integer type, as "int32", says that the input is tokens for Embedding.
     """
 
     streams = True
 
-    def __init__(self, shape: Any = None, batch_size: int | None = None, batch_shape: Any = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, shape: Any = None, batch_size: int | None = None, dtype: str | None = None, batch_shape: Any = None, **kwargs: Any) -> None:
+        self.tokens = dtype in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
+        super().__init__(dtype=None if self.tokens else dtype, **kwargs)
+        self.given_dtype = dtype
         if batch_shape is not None:
             batch_size, *shape = batch_shape
         if shape is None:
@@ -57,7 +61,7 @@ class InputLayer(Layer):
         return x
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"shape": list(self.shape), "batch_size": self.batch_size}
+        return super().get_config() | {"dtype": self.given_dtype, "shape": list(self.shape), "batch_size": self.batch_size}
 
 
 def Input(shape: Any = None, batch_size: int | None = None, **kwargs: Any) -> InputLayer:  # noqa: N802 - Keras' name

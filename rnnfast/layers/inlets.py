@@ -39,6 +39,8 @@ class Inlet:
         self.tokens = bool(self.embeddings)
         if self.tokens and len(self.embeddings) < len(readers):
             raise ValueError(f"{owner}: the tokens of '{self.name}' must go into Embedding layers alone, got {[layer.name for layer in readers]}.")
+        if not self.tokens and getattr(symbol.layer, "tokens", False):
+            raise ValueError(f"{owner}: the tokens of '{self.name}', an Input of an integer dtype, must go into Embedding layers.")
         front, self.maskers = {symbol}, []
         for node in graph.nodes:  # layers that say which steps of the input are masked, for all that reads it
             kind, source = type(node.layer).__name__, node.inputs[0]

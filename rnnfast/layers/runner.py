@@ -97,9 +97,9 @@ class Runner:
                 )
         self.names = [inlet.name for inlet in self.inlets]
         self.uses_mask = any(layer.uses_mask for layer in self.layers)
-        self.dtype = self.layers[0].dtype
+        self.dtype = next((layer for layer in self.layers if not hasattr(layer, "symbol")), self.layers[0]).dtype
         for layer in self.layers:
-            if layer.dtype != self.dtype:
+            if layer.dtype != self.dtype and getattr(layer, "given_dtype", layer.dtype) == layer.dtype:  # an Input without one of its own follows
                 raise ValueError(f"{self.owner}: all layers must have one dtype, got {self.dtype} and {layer.dtype} ({layer.name}).")
         self.variables = list(dict.fromkeys(v for layer in self.layers for v in layer.weights))
         shared = None if alone else Params.holding(self.variables, self.dtype)
