@@ -104,3 +104,40 @@ def test_dtypes_of_inputs(tmp_path):
             Sequential([Input((None, 2), dtype=own), layers.LSTM(2, dtype=other)]).predict(np.zeros((1, 2, 2)), verbose=0)
     with pytest.raises(ValueError, match="dtype must be 'float32' or 'float64', got 'complex64'"):
         Input((None, 2), dtype="complex64")
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("merge", ["concat", "sum", None])
+def test_both_directions_are_penalised(merge, sequences, rng):
+    """The loss holds each direction's own penalty, and a step follows its gradient."""
+    penalty = lambda factor: rnnfast.regularizers.L2(factor)
+    make = lambda one, other: layers.Bidirectional(
+        layers.GRU(2, return_sequences=sequences, activity_regularizer=one, dtype="float64"), merge_mode=merge, dtype="float64",
+        backward_layer=layers.GRU(2, return_sequences=sequences, go_backwards=True, activity_regularizer=other, dtype="float64"),
+    )  # fmt: skip
+    x = rng.normal(size=(4, 5, 3))
+    plain = Sequential([Input((None, 3)), make(None, None)])
+    forward, backward = (layer(x) for layer in plain.layers[0].sublayers())
+    y = plain.predict(x, verbose=0)
+    y = [np.zeros_like(one) for one in y] if merge is None else np.zeros_like(y)
+    weights = plain.get_weights()
+
+    def loss(one, other):
+        model = Sequential([Input((None, 3)), make(one, other)])
+        model.set_weights(weights)
+        model.compile(rnnfast.optimizers.SGD(1.0), "mse")
+        first = model.evaluate(x, y, verbose=0)
+        return np.ravel(first)[0], model
+
+    base, _ = loss(None, None)
+    value, model = loss(penalty(0.1), penalty(0.3))
+    assert value == pytest.approx(base + (0.1 * (forward**2).sum() + 0.3 * (backward**2).sum()) / 4, rel=1e-12)  # a row, as in Keras
+    before = model.get_weights()
+    model.train_on_batch(x, y)
+    steps = [a - b for a, b in zip(before, model.get_weights(), strict=True)]
+    kernel, h = 0, 1e-6
+    weights[kernel][0, 0] += h
+    up = loss(penalty(0.1), penalty(0.3))[0]
+    weights[kernel][0, 0] -= 2 * h
+    down = loss(penalty(0.1), penalty(0.3))[0]
+    assert steps[kernel][0, 0] == pytest.approx((up - down) / (2 * h), rel=1e-6)

@@ -28,6 +28,7 @@ class OverTime(Layer):
     zero_output_for_mask : bool
         Whether masked steps of a returned sequence are zeros instead of the output before.
     activity_regularizer : optional
+        Of the output's valid steps; masked ones, which only show others again, do not count.
     """
 
     timed = True

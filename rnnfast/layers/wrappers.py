@@ -101,10 +101,13 @@ class Bidirectional(Layer):
         given = [initial[:first] or pair[0].start(b, x.rows), initial[first:] or pair[1].start(b, x.rows)]
         sequence, need = self.return_sequences, self.return_state or self.stateful
         concat = self.merge_mode == "concat"
+        penalties = [layer.activity_regularizer for layer in pair]
         directions = [layer.direction(states) for layer, states in zip(pair, given, strict=True)]
         dropped = [layer.inputs(b, x) for layer in pair]
-        if dropped[0] is dropped[1]:
-            results = add_recurrent(b, dropped[0], directions, sequence, not sequence, need, concat)
+        together = dropped[0] is dropped[1]
+        joined = concat and together and not any(penalties)  # the directions write into one tensor
+        if together:
+            results = add_recurrent(b, dropped[0], directions, sequence, not sequence, need, joined)
         else:
             results = [add_recurrent(b, each, [direction], sequence, not sequence, need)[0] for each, direction in zip(dropped, directions, strict=True)]
         for layer, result in zip(pair, results, strict=True):
@@ -112,8 +115,9 @@ class Bidirectional(Layer):
                 b.carry_states(layer, result.states)
         states = [s for result in results for s in result.states] if self.return_state else []
         outputs: list[Any] = [r.sequence if sequence else r.last for r in results]
-        if concat and dropped[0] is dropped[1]:
+        if joined:
             return outputs[0], states
+        b.activities += [(output, penalty) for output, penalty in zip(outputs, penalties, strict=True) if penalty is not None]
         if concat:
             return b.concat(outputs), states
         return (b.merge(outputs[0], outputs[1], self.merge_mode) if self.merge_mode else outputs), states
