@@ -52,6 +52,9 @@ WRONG_CALLS = {
     "states-count": (lambda m: m(X, initial_state=states((3, H), (3, H))), ["gru_one", "initial_state", "1", "2"]),
     "states-units": (lambda m: m(X, initial_state=states((3, H + 1))), ["gru_one", "initial_state", "(3, 5)", "(3, 6)"]),
     "states-batch": (lambda m: m(X, initial_state=states((2, H))), ["gru_one", "initial_state", "(3, 5)", "(2, 5)"]),
+    "states-complex": (lambda m: m(X, initial_state=[np.zeros((3, H), complex)]), ["gru_one", "initial_state[0]", "real numbers", "complex128"]),
+    "states-strings": (lambda m: m(X, initial_state=[np.full((3, H), "a")]), ["gru_one", "initial_state[0]", "real numbers", "<U1"]),
+    "upstream-objects": (lambda m: m.vjp(X, np.zeros((3, 6, H), object)), ["gru_one", "gradient", "real numbers", "object"]),
     "upstream-shape": (lambda m: m.vjp(X, np.zeros((3, 6, H + 1), np.float32)), ["gru_one", "(3, 6, 5)", "(3, 6, 6)"]),
     "weights-count": (lambda m: m.set_weights(m.get_weights()[:2]), ["gru_one", "weights", "3", "2"]),
     "weights-shape": (
@@ -359,3 +362,20 @@ def test_an_unbuilt_recurrent_layer_takes_sequences_of_vectors_alone(kind):
 def test_a_step_must_fit_the_layer_inside(inside, shape):
     with pytest.raises(rnnfast.errors.ShapeError, match=r"TimeDistributed 'each': .* which sees a step as a batch: input must have shape"):
         layers.TimeDistributed(inside(), name="each")(np.zeros(shape, np.float32))
+
+
+def test_layers_taken_away():
+    made = rnnfast.Sequential([rnnfast.Input((None, F)), layers.GRU(3, return_sequences=True), layers.Dense(2)], name="short")
+    assert made.pop().units == 2
+    assert made.output_shape == (None, None, 3)
+    made.pop(), made.pop()
+    with pytest.raises(ValueError, match="has no layers to build"):
+        made.predict(X, verbose=0)
+    with pytest.raises(IndexError, match="'short': has no layer to remove"):
+        made.pop()
+
+
+def test_a_mask_over_sequences_of_sequences():
+    made = rnnfast.Sequential([layers.TimeDistributed(layers.LSTM(2), name="words"), layers.GRU(2)])
+    with pytest.raises(ValueError, match="TimeDistributed 'words': a mask or lengths cannot be combined with inputs of rank 4"):
+        made.predict(np.zeros((2, 3, 4, 5)), lengths=np.array([3, 1]), verbose=0)

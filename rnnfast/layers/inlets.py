@@ -19,6 +19,14 @@ def ready(array: np.ndarray, dtype: str) -> np.ndarray:
     return array if array.dtype == dtype and array.flags.carray else np.require(array, dtype, ["C", "A"])
 
 
+def real(owner: str, what: str, given: Any, dtype: str) -> np.ndarray:
+    """`given` as the engine reads it, or an error that says what holds no real numbers."""
+    array = np.asarray(given)
+    if array.dtype.kind not in REAL_KINDS:
+        raise TypeError(f"{owner}: {what} must be real numbers, got dtype {array.dtype}.")
+    return ready(array, dtype)
+
+
 class Inlet:
     """One input of a graph.
 

@@ -12,7 +12,7 @@ from rnnfast import _engine
 from rnnfast._engine import Buffer, Rows
 from rnnfast.errors import ShapeError
 from rnnfast.layers.graph import Graph, Node, Symbol
-from rnnfast.layers.inlets import Inlet, each, ready
+from rnnfast.layers.inlets import Inlet, each, real
 from rnnfast.plan import Builder, Params, Tensor
 
 PLANS_KEPT = 16
@@ -281,7 +281,7 @@ class Runner:
         for i, (state, n) in enumerate(zip(given, units, strict=True)):
             if np.shape(state) != (x.shape[0], n):
                 raise ShapeError(f"{name}: initial_state[{i}] must have shape {(x.shape[0], n)}, got {np.shape(state)}.")
-        return [ready(np.asarray(state), self.dtype) for state in given]
+        return [real(name, f"initial_state[{i}]", state, self.dtype) for i, state in enumerate(given)]
 
     def execute(self, bound: Bound, xs: Arrays, valid: Masks, resets: Masks, initial: Arrays, outputs: Arrays) -> None:
         """One native call. Another thread in the same program waits."""
@@ -343,7 +343,7 @@ class Runner:
         given += list(dstates) if dstates is not None else [None] * states
         arrays = []
         for array, output in zip(given, outputs, strict=True):
-            full = np.zeros(output.shape, self.dtype) if array is None else ready(np.asarray(array), self.dtype)
+            full = np.zeros(output.shape, self.dtype) if array is None else real(self.owner, "the gradient of an output", array, self.dtype)
             if full.shape != output.shape:
                 raise ShapeError(f"{self.owner}: the gradient of an output must have its shape {output.shape}, got {full.shape}.")
             arrays.append(full)

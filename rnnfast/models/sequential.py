@@ -70,8 +70,13 @@ class Sequential(Runnable):
 
     def pop(self) -> Layer:
         """Remove and return the last layer."""
+        if not self._chain:
+            raise IndexError(f"Sequential '{self.name}': has no layer to remove.")
         layer = self._chain.pop()
         self._changed()
+        self.built = self.built and bool(self.layers)
+        if self.built:
+            self.build(self.input_shape)
         return layer
 
     def build(self, input_shape: Any) -> None:

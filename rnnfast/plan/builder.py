@@ -474,7 +474,7 @@ class Builder:
             y = describe(self, self.alias(x, x.rows, x.features, timed=False))
             return self.alias(y, x.rows, y.features, timed=True)
         if x.rows.masked:
-            raise ValueError("TimeDistributed: a mask or lengths cannot be combined with inputs of rank 4 and more.")
+            raise ValueError(f"TimeDistributed '{self.plan.maker}': a mask or lengths cannot be combined with inputs of rank 4 and more.")
         steps = self.alias(x, Rows(x.rows.count, 1), x.features, timed=False)
         live, self.live = self.live, None  # within a step there is no stream
         y = describe(self, self.roll(steps, x.features[0], x.features[1:]))
