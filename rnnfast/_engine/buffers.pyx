@@ -279,6 +279,8 @@ cdef class Buffer:
 
     def point(self, size_t address, int64_t stride, int64_t step=0):
         """Use the memory at `address`; strides in elements, step != 0 only for [batch, time, ...] arrays."""
+        if address == 0:
+            raise ValueError("an array without memory")
         self.view.data, self.view.stride, self.view.step = <char *>address, stride, step
 
 

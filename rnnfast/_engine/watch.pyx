@@ -40,6 +40,8 @@ cdef class Watch:
             tensor = tensors[i]
             if tensor is not self.tensors[i] or <int64_t>tensor._version != self.facts[i, 1] or <int64_t>tensor.data_ptr() != self.facts[i, 0]:
                 return False
+            if not tensor.is_contiguous():  # the same memory, read in another order: `weight.data = weight.data.t()`
+                return False
         if self._look():
             self.tensors = []  # and never again
             return False

@@ -9,7 +9,7 @@ import torch
 from torch import _VF
 
 from rnnfast import _engine
-from rnnfast.torch.fallback import warn_once
+from rnnfast.torch.fallback import unread, warn_once
 from rnnfast.torch.plans import Bound, Size
 from rnnfast.torch.weights import Spec, Weights
 
@@ -107,7 +107,7 @@ class Call:
     def back(self, bound: Bound, x: torch.Tensor, states: Tensors, grads: list[Any]) -> list[Any]:
         """Gradients of x, the states and the weights."""
         bound.set_rows(self.time, self.batch_sizes)
-        grads = [None if g is None else g.contiguous() for g in grads]
+        grads = [None if g is None or g._is_zerotensor() else g.resolve_neg().contiguous() for g in grads]
         dy = grads.pop(0) if self.engine.spec.sequence else None
         self.engine.weights.pack(self.size.threads)
         swapped = self.size.batch_first
@@ -144,8 +144,9 @@ class Through(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         x, *tensors = ctx.saved_tensors
         states, weights = tensors[: ctx.count], tensors[ctx.count :]
-        if torch.is_grad_enabled():
-            return (None, None, *again(ctx.call, x, states, weights, grads))
+        reason = "a second derivative (create_graph=True)" if torch.is_grad_enabled() else unread(grads)
+        if reason is not None:
+            return (None, None, *again(ctx.call, x, states, weights, grads, reason))
         call, lease, ctx.lease = ctx.call, ctx.lease, None
         call.engine.weights.bring(weights)
         if lease is None:  # the first backward has used the tape up
@@ -154,16 +155,18 @@ class Through(torch.autograd.Function):
         return (None, None, *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad[2:], strict=True)))
 
 
-def again(call: Call, x: torch.Tensor, states: Tensors, weights: Tensors, grads: Any) -> list[Any]:
-    """The gradients by torch's own functions, so that they have gradients themselves."""
+def again(call: Call, x: torch.Tensor, states: Tensors, weights: Tensors, grads: Any, reason: str) -> list[Any]:
+    """The gradients by torch's own functions, so that they may have gradients themselves, or be many at once."""
     if call.size.rate > 0:
-        raise RuntimeError("rnnfast.torch: a second derivative through dropout between layers is not supported. Set dropout to 0, or restore torch's modules.")
-    warn_once("a second derivative (create_graph=True)")
-    tensors = [t.view_as(t) for t in (x, *states, *weights)]  # paths from one of them to another do not count
-    outputs = torchs_own(call, tensors[0], tensors[1 : 1 + len(states)], tensors[1 + len(states) :])
+        raise RuntimeError(f"rnnfast.torch: {reason} through dropout between layers is not supported. Set dropout to 0, or restore torch's modules.")
+    warn_once(reason)
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        tensors = [t.view_as(t) for t in (x, *states, *weights)]  # paths from one of them to another do not count
+        outputs = torchs_own(call, tensors[0], tensors[1 : 1 + len(states)], tensors[1 + len(states) :])
     pairs = [(y, g) for y, g in zip(outputs, grads, strict=True) if g is not None]
     wanted = [t for t in tensors if t.requires_grad]
-    found = iter(torch.autograd.grad([y for y, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True))
+    found = iter(torch.autograd.grad([y for y, _ in pairs], wanted, [g for _, g in pairs], create_graph=further, allow_unused=True))
     return [next(found) if t.requires_grad else None for t in tensors]
 
 

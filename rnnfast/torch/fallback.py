@@ -22,6 +22,8 @@ def warn_once(what: str) -> None:
 
 _autocast, _dispatching, _functions = torch._C._is_any_autocast_enabled, torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack
 _interpreters, _tracing = torch._C._functorch.peek_interpreter_stack, torch._C._get_tracing_state
+# what torch.compile reads the functions with that a call of its code calls; None otherwise, and where torch cannot say
+compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: None)
 
 
 def context() -> str | None:
@@ -39,6 +41,16 @@ def context() -> str | None:
     return None
 
 
+def unread(gradients: Any) -> str | None:
+    """What of the gradients that come to a backward pass the engine cannot read, or None."""
+    for g in gradients:
+        if g is not None and (_interpreters() is not None or torch._C._functorch.is_legacy_batchedtensor(g)):
+            return "a batch of gradients (is_grads_batched, vectorize, vmap)"
+        if g is not None and (type(g) not in PLAIN or g.layout is not torch.strided):
+            return f"a gradient that is a {type(g).__name__} in {g.layout}"
+    return None
+
+
 def plain(t: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor (of one of the classes PLAIN) is contiguous memory of this type."""
     return t.dtype is dtype and t.is_cpu and t.layout is torch.strided and t.is_contiguous() and not t.is_neg()
@@ -51,6 +63,6 @@ def unfit(tensors: Any) -> str | None:
             return f"device '{t.device.type}'"
         if t.dtype not in DTYPES:
             return f"dtype {t.dtype}"
-        if type(t) not in PLAIN or t.layout is not torch.strided or t.is_neg():
+        if type(t) not in PLAIN or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor():
             return f"a {type(t).__name__} that is not plain memory"
     return None

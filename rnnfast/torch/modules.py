@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnfast import _engine
 from rnnfast.torch.autograd import Engine, room_for, run
-from rnnfast.torch.fallback import DTYPES, PLAIN, context, plain, unfit, warn_once
+from rnnfast.torch.fallback import DTYPES, PLAIN, compiler, context, plain, unfit, warn_once
 from rnnfast.torch.plans import Size
 from rnnfast.torch.weights import Spec
 
@@ -31,6 +31,11 @@ class Accelerated:
 
     def _names(self) -> list[str]:
         raise NotImplementedError
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("mode", "nonlinearity"):  # which torch reads at every call
+            self.__dict__.pop("_rnnfast", None)
+        super().__setattr__(name, value)
 
     def _weights(self) -> list[Any]:
         """Torch's weights, in torch's order."""
@@ -123,7 +128,7 @@ class Sequence(Accelerated):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's."""
-        if not is_compiling():
+        if not is_compiling() and not compiler():
             found = self._packed(input, hx) if isinstance(input, PackedSequence) else self._padded(input, hx)
             if found is not None:
                 return found
@@ -195,7 +200,7 @@ class Cell(Accelerated):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As torch's."""
         found = None
-        if not is_compiling():
+        if not is_compiling() and not compiler():
             found = self._again(input, hx)
             if found is None:
                 found = self._step(input, hx)
@@ -232,7 +237,7 @@ class Cell(Accelerated):
         return tuple(ends) if pair else ends[0]
 
     def _step(self, x: Any, hx: Any) -> Any:
-        states = () if hx is None else tuple(hx) if self.mode == "LSTM" else (hx,)
+        states = () if hx is None else tuple(hx) if self.mode == "LSTM" and isinstance(hx, tuple | list) else (hx,)
         weights = self._weights()
         if not self._fits(x, states, weights) or x.dim() not in (1, 2) or any(t.dim() != x.dim() for t in states):
             return None

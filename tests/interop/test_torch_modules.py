@@ -4,6 +4,7 @@ import copy
 import io
 import itertools
 import pickle
+import re
 import threading
 import warnings
 
@@ -258,6 +259,64 @@ def test_second_derivative_is_torchs():
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_many_gradients_at_once_are_torchs(kind):
+    theirs, ours = pair(kind, 3, 4, dtype=torch.float64)
+    x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in (ours, theirs):
+            y = leaves(module(x))[0]
+            seeds = torch.eye(y.numel(), dtype=torch.float64).reshape(-1, *y.shape)
+            together = torch.autograd.grad(y, x, seeds, is_grads_batched=True, retain_graph=True)
+            vectorized = torch.autograd.functional.jacobian(lambda x, module=module: leaves(module(x))[0], x, vectorize=True)
+            mapped = torch.vmap(lambda g, y=y: torch.autograd.grad(y, x, g, retain_graph=True)[0])(seeds)
+            found.append([*together, vectorized, mapped, *torch.autograd.grad(y.sum(), x)])
+    assert_same(*found)
+
+
+class Returns(torch.autograd.Function):
+    """A tensor as it is, whose gradient is something else."""
+
+    @staticmethod
+    def forward(ctx, y, make):
+        ctx.make = make
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.make(g), None
+
+
+@pytest.mark.parametrize(
+    "make", [lambda g: torch._efficientzerotensor(g.shape, dtype=g.dtype), lambda g: torch.complex(torch.zeros_like(g), g).conj().imag], ids=["zero", "negative"]
+)
+def test_gradients_without_memory_of_their_own(make):
+    theirs, ours = pair("GRU", 3, 4, dtype=torch.float64)
+    x = torch.randn(5, 2, 3, dtype=torch.float64)
+    found = []
+    for module in (ours, theirs):
+        y, h = module(x)
+        (Returns.apply(y, make).sum() + h.sum()).backward()
+        found.append([p.grad for p in module.parameters()])
+    assert_same(*found)
+
+
+def test_a_tensor_of_zeros_without_memory():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs, ours = pair("GRU", 3, 4)
+        zeros = torch._efficientzerotensor((5, 2, 3))
+        try:
+            expected = leaves(theirs(zeros))
+        except RuntimeError as error:
+            with pytest.raises(RuntimeError, match=re.escape(str(error)[:40])):
+                ours(zeros)
+        else:
+            assert_same(leaves(ours(zeros)), expected, 1e-6)
+
+
 def test_a_weight_changed_before_backward_is_an_error():
     module = fast.LSTM(3, 4)
     y = module(torch.randn(5, 2, 3))[0]
@@ -312,6 +371,36 @@ def test_changed_weights_are_seen(change, units):
         after = ours(x)[0]
         assert not torch.equal(before, after)
         assert_same([after], [theirs(x)[0]], 1e-5)
+
+
+def turn(module):
+    for name in ("weight_ih", "weight_hh"):
+        weight = next(p for key, p in module.named_parameters() if key.startswith(name))
+        weight.data = weight.data.t()
+
+
+def repeat_the_first(module):
+    bias = next(p for key, p in module.named_parameters() if key.startswith("bias_ih"))
+    bias.data = bias.data[:1].expand(len(bias))
+
+
+def take_relu(module):
+    module.nonlinearity, mode = "relu", "RNN_RELU"
+    if isinstance(module, nn.RNN):
+        module.mode = mode
+
+
+@pytest.mark.parametrize("change", [turn, repeat_the_first, take_relu])
+@pytest.mark.parametrize("kind", ["RNN", "RNNCell"])
+def test_the_same_memory_read_in_another_way(kind, change):
+    theirs, ours = pair(kind, 6, 6)
+    x = torch.randn(4, 6)
+    with torch.no_grad():
+        for _ in range(2):  # the second is the short way of cells
+            assert_same(leaves(ours(x)), leaves(theirs(x)), 1e-6)
+        change(theirs)
+        change(ours)
+        assert_same(leaves(ours(x)), leaves(theirs(x)), 1e-6)
 
 
 def test_computed_weights():
@@ -491,6 +580,19 @@ def test_says_once_that_torch_takes_over(monkeypatch):
         module(x)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["LSTM", "GRUCell"])
+def test_compiled_module_is_torchs(kind):
+    theirs, ours = pair(kind, 3, 4)
+    x = torch.randn(5, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of a compiler that reads the engine's functions
+        assert_same(leaves(torch.compile(nn.Sequential(ours), backend="eager")(x)), leaves(theirs(x)), 1e-6)
+    assert "_rnnfast" not in ours.__dict__
+    ours(x)
+    assert "_rnnfast" in ours.__dict__
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_scripted_module_is_torchs():
     module = nn.Sequential(fast.GRU(3, 4))
@@ -502,6 +604,7 @@ BAD = [
     ("LSTM", lambda: (torch.randn(5, 2, 4),)), ("LSTM", lambda: (torch.randn(5, 2, 3).double(),)), ("GRU", lambda: (torch.randn(3),)),
     ("GRU", lambda: (torch.randn(5, 2, 3), torch.randn(1, 3, 4))), ("LSTM", lambda: (torch.randn(5, 2, 3), (torch.randn(2, 4), torch.randn(2, 4)))),
     ("RNN", lambda: (torch.randn(0, 2, 3),)), ("LSTMCell", lambda: (torch.randn(2, 4),)), ("GRUCell", lambda: (torch.randn(2, 3), torch.randn(3, 4))),
+    ("LSTMCell", lambda: (torch.randn(2, 3), torch.randn(2, 2, 4))),
 ]  # fmt: skip
 
 
@@ -509,7 +612,7 @@ BAD = [
 def test_errors_are_torchs(kind, arguments):
     theirs, ours = pair(kind, 3, 4)
     arguments = arguments()
-    with pytest.raises((RuntimeError, ValueError)) as expected:
+    with pytest.raises((RuntimeError, ValueError, TypeError)) as expected:
         theirs(*arguments)
     with pytest.raises(expected.type) as found:
         ours(*arguments)
