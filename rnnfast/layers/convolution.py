@@ -44,6 +44,8 @@ class Windowed(Layer):
         return None if timed and len(features) == 1 else f"input must have shape (B, T, C), got (B, {'T, ' if timed else ''}{', '.join(map(str, features))})"
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        if len(shape) < 3:
+            raise ShapeError(f"{type(self).__name__} '{self.name}': input must have shape (B, T, C), got {shape}.")
         return (shape[0], None if shape[1] is None else self.window.steps(shape[1]), *shape[2:])
 
     def _check_steps(self, x: Tensor) -> None:

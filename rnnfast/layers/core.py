@@ -272,7 +272,7 @@ class Activation(Layer):
         return super().input_problem(features, timed)
 
     def output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*shape[:-1], (shape[-1] or 0) // 2) if self.activation == "glu" else shape
+        return (*shape[:-1], None if shape[-1] is None else shape[-1] // 2) if self.activation == "glu" else shape
 
     def describe(self, b: Builder, x: Tensor) -> Tensor:
         return add_glu(b, x) if self.activation == "glu" else b.activation(x, self.activation)
