@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rnnfast.errors import ShapeError
+
 if TYPE_CHECKING:
     from rnnfast.layers.base import Layer
 
@@ -93,6 +95,9 @@ def symbols_of(x: Any) -> list[Symbol] | None:
 def apply(layer: Layer, inputs: list[Symbol], states: Iterable[Symbol] = ()) -> list[Symbol]:
     """Add a node; its outputs, first the layer's, then its states if it returns them."""
     node = Node(layer, inputs, list(states))
+    sizes = [n for one in (layer.sublayers() or [layer]) for n in one.state_sizes] if node.states else []  # type: ignore[attr-defined]
+    if node.states and [s.shape[1:] for s in node.states] != [(n,) for n in sizes]:
+        raise ShapeError(f"{type(layer).__name__} '{layer.name}': initial_state must have shapes {[(None, n) for n in sizes]}, got {[s.shape for s in node.states]}.")
     shape: Any = [s.shape for s in inputs] if layer.many else inputs[0].shape
     node.outputs = [Symbol(tuple(one), layer, node) for one in layer.output_shapes(shape)]
     return node.outputs

@@ -41,6 +41,8 @@ class Merge(Layer):
 
     def describe(self, b: Builder, x: Any) -> Tensor:
         self.check_times(x)
+        if len({t.features for t in x}) > 1:
+            raise ShapeError(f"{type(self).__name__} '{self.name}': inputs must have one shape, got {[t.shape for t in x]}.")
         y: Tensor = x[0]
         for i, other in enumerate(x[1:], 2):
             y = b.merge(y, other, self.mode, i)

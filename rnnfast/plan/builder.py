@@ -180,9 +180,15 @@ class Builder:
         self._sums.append(lambda: self.op("accumulate", Rows(1, 1), {"dx": whole, "dy": own}, variable.path, n=size))
         return made
 
-    def on_backward(self, step: Callable[[], None]) -> None:
+    def on_backward(self, step: Callable[[], None], of: Tensor | None = None) -> None:
+        """Note what adds an op's backward part; that of a tensor which nothing reads, and so has no gradient, is left out."""
+
+        def unless_unread() -> None:
+            if of is None or of.grad is not None:
+                step()
+
         if self.gradients:
-            self._tape.append(step)
+            self._tape.append(unless_unread)
 
     def backward(self) -> None:
         """Add the ops of the backward pass; the outputs' `grad` buffers are set."""
@@ -385,7 +391,7 @@ class Builder:
             self.hand_over(a, da)
             self.hand_over(b, db)
 
-        self.on_backward(back)
+        self.on_backward(back, y)
         return y
 
     def flip(self, x: Tensor) -> Tensor:
@@ -393,7 +399,7 @@ class Builder:
         x = self.packed(x)
         y = self.tensor("flip", x, x.features, self.derive(Rows(x.rows.batch, x.rows.time), "set_flip_of", x.rows))
         self.op("flip", x.rows, {"x": x.buffer, "y": y.buffer}, n=x.width)
-        self.on_backward(lambda: self.give(x, lambda dx: self.op("flip", x.rows, {"x": y.grad, "y": dx}, n=x.width)))
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("flip", x.rows, {"x": y.grad, "y": dx}, n=x.width)), y)
         return y
 
     def blank(self, x: Tensor, rows: Rows, backwards: bool) -> Tensor:
@@ -403,7 +409,7 @@ class Builder:
         y = self.tensor("blank", x, x.features)
         numbers = {"n": x.width, "kind": int(backwards)}
         self.op("blank", rows, {"x": x.buffer, "y": y.buffer}, **numbers)
-        self.on_backward(lambda: self.give(x, lambda dx: self.op("blank", rows, {"x": y.grad, "y": dx}, **numbers)))
+        self.on_backward(lambda: self.give(x, lambda dx: self.op("blank", rows, {"x": y.grad, "y": dx}, **numbers)), y)
         return y
 
     def aligned(self, x: Tensor, rows: Rows, look: Callable[[Buffer], None] | None = None) -> Tensor:
@@ -422,7 +428,7 @@ class Builder:
             self.op("gather_back", rows, {"dy": y.grad, "dx": dfull}, "align", n=x.width)
             self.give(x, lambda dx: self.op("scatter_back", x.rows, {"dx": dx, "dy": dfull}, "align", n=x.width, kind=0))
 
-        self.on_backward(back)
+        self.on_backward(back, y)
         return y
 
     def concat(self, parts: list[Tensor]) -> Tensor:
@@ -443,7 +449,7 @@ class Builder:
             part = self.part(y.grad, column)
             self.give(x, lambda dx: self.op("copy", x.rows, {"x": part, "y": dx}, n=x.width))
 
-        self.on_backward(back)
+        self.on_backward(back, y)
 
     # -- the same memory under another shape -----------------------------------------------------------------------------------
 
