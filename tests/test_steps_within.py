@@ -14,7 +14,7 @@ WITHIN = {
 
 @pytest.mark.parametrize("make", WITHIN.values(), ids=WITHIN.keys())
 def test_a_step_has_no_steps(make):
-    with pytest.raises(ValueError, match="TimeDistributed|must have shape"):
+    with pytest.raises(ValueError, match=r"TimeDistributed|must have shape"):
         Sequential([Input((4, 3)), layers.TimeDistributed(make())]).predict(np.zeros((2, 4, 3)), verbose=0)
 
 

@@ -195,6 +195,8 @@ class TimeDistributed(Layer):
         if problem or self.tokens:
             return problem
         inner = self.layer.input_problem(features[1:], True) if len(features) > 1 else self.layer.input_problem(features, False)
+        if inner is None and self.layer.timed is False:
+            inner = "it must not make a time axis of its own"
         return f"{type(self.layer).__name__} '{self.layer.name}', which sees a step as a batch: {inner}" if inner else None
 
     def create_weights(self, input_shape: tuple[int | None, ...]) -> None:
