@@ -130,3 +130,13 @@ def test_a_stateful_model_is_saved_as_it_stands_and_comes_back_without_state(tmp
     third = model.predict_on_batch(x)
     again = rnnfast.load(tmp_path / "m.rnnf")
     assert np.array_equal([again.predict_on_batch(x) for _ in range(3)], [first, second, third])
+
+
+def test_a_file_without_its_list_is_still_known(tmp_path):
+    made().save(tmp_path / "whole.rnnf")
+    with zipfile.ZipFile(tmp_path / "whole.rnnf") as whole, zipfile.ZipFile(tmp_path / "part.rnnf", "w") as part:
+        for name in whole.namelist():
+            if name != "manifest.json":
+                part.writestr(name, whole.read(name))
+    with pytest.raises(FormatError, match=r"part\.rnnf: manifest\.json"):
+        rnnfast.load(tmp_path / "part.rnnf")

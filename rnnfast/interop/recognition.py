@@ -50,7 +50,7 @@ def _archive(path: str, file: object) -> str:
     if "manifest.json" in names:
         return "rnnf"
     if "config.json" in names:
-        return "keras"
+        return "keras" if "metadata.json" in names or "model.weights.h5" in names else "rnnf"
     if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
         return "pt"
     if names and all(name.endswith(".npy") for name in names):
