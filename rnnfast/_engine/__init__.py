@@ -24,7 +24,7 @@ from rnnfast._engine.python import PythonOp
 from rnnfast._engine.recurrent import RecurrentLayer, cell_facts, outer_scratch
 from rnnfast._engine.rowwise import PackOp, RowOp
 from rnnfast._engine.staged import StagedLayer, row_cell_facts
-from rnnfast._engine.watch import Watch
+from rnnfast._engine.watch import Watch, transpose
 
 __all__ = [
     "ACTIVATIONS",
@@ -74,4 +74,5 @@ __all__ = [
     "set_num_threads",
     "split_panel_values",
     "tiles",
+    "transpose",
 ]

@@ -1,4 +1,4 @@
-"""A watch over tensors of the caller's: whether they are still those that were seen, with the numbers that they had."""
+"""Tensors of the caller's: a watch over them, whether they are still those that were seen with the numbers that they had; and transposes of matrices."""
 import numpy as np
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -67,3 +67,41 @@ cdef class Watch:
                 differs |= found ^ kept[j]
                 kept[j] = found
         return differs != 0
+
+
+ctypedef fused word:
+    uint32_t
+    uint64_t
+
+
+cdef void turn(const word *source, word *target, int64_t rows, int64_t columns) noexcept nogil:
+    cdef word block[16][16]
+    cdef int64_t i, j, top, left, wide, high
+    for top in range(0, rows, 16):
+        high = min(<int64_t>16, rows - top)
+        for left in range(0, columns, 16):
+            wide = min(<int64_t>16, columns - left)
+            for j in range(high):
+                memcpy(block[j], source + (top + j) * columns + left, wide * sizeof(word))
+            for i in range(wide):
+                for j in range(high):
+                    target[(left + i) * rows + top + j] = block[j][i]
+
+
+def transpose(size_t source, size_t target, int64_t rows, int64_t columns, int64_t itemsize):
+    """Write the transpose of the contiguous matrix [rows, columns] at `source` to `target`, in blocks that pass through a small array: rows that are pages apart push each other out of the first cache.
+
+    Parameters
+    ----------
+    source, target : int
+        Addresses.
+    rows, columns : int
+    itemsize : {4, 8}
+    """
+    if rows * columns and (source == 0 or target == 0):
+        raise ValueError("transpose: must be given memory, got an address of 0.")
+    with nogil:
+        if itemsize == 4:
+            turn(<const uint32_t *>source, <uint32_t *>target, rows, columns)
+        else:
+            turn(<const uint64_t *>source, <uint64_t *>target, rows, columns)

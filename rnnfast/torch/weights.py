@@ -17,6 +17,15 @@ GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
 GRU_ORDER = ((2, 1, 0), (1, 0, 2))  # gate of the engine -> PyTorch's r, z, n
 
 
+def turn(matrix: torch.Tensor, target: torch.Tensor) -> None:
+    """Write the transpose of a matrix to a contiguous one; torch's own copy takes 1.4 to 2 times as long."""
+    if matrix.is_contiguous() and not matrix.is_neg():
+        rows, columns = matrix.shape
+        _engine.transpose(matrix.data_ptr(), target.data_ptr(), rows, columns, matrix.element_size())
+    else:
+        target.copy_(matrix.t())
+
+
 @dataclass(frozen=True)
 class Spec:
     """What of a module does not change while it lives.
@@ -138,15 +147,15 @@ class Weights:
         with torch.no_grad():
             for k, views in enumerate(self.views):
                 w_ih, w_hh, *rest = tensors[each * k : each * k + each]
-                views["kernel"].copy_(w_ih.t())
-                views["recurrent_kernel"].copy_(w_hh.t())
+                turn(w_ih, views["kernel"])
+                turn(w_hh, views["recurrent_kernel"])
                 if self.spec.cell == "gru" and self.spec.bias:
                     views["bias"][0].copy_(rest[0])
                     views["bias"][1].copy_(rest[1])
                 elif self.spec.bias:
                     torch.add(rest[0], rest[1], out=views["bias"])
                 if self.spec.projection:
-                    views["projection"].copy_(rest[-1].t())
+                    turn(rest[-1], views["projection"])
         self.params.age.now += 1
         lasting = all(type(t) is torch.nn.Parameter and t.is_contiguous() and not t.is_inference() for t in tensors)  # others come and go with every call
         self.watch = _engine.Watch(tensors) if lasting else None
@@ -156,10 +165,13 @@ class Weights:
         if not self.grads:
             with torch.inference_mode(False):
                 self.grads = [view for one in self.sets for view in self._torchs({n: torch.from_numpy(self.params.gradient_of(v)) for n, v in one.items()})]
-        return [view.clone(memory_format=torch.contiguous_format) for view in self.grads]
+        made = [torch.empty(view.shape[::-1] if view.dim() > 1 else view.shape, dtype=view.dtype) for view in self.grads]
+        for view, one in zip(self.grads, made, strict=True):
+            turn(view, one) if view.dim() > 1 else one.copy_(view)
+        return made
 
     def _torchs(self, found: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """A direction's gradients as PyTorch's weights lie."""
+        """A direction's gradients in the order of PyTorch's weights; matrices are still to be turned."""
         biases = [] if "bias" not in found else list(found["bias"]) if self.spec.cell == "gru" else [found["bias"]] * 2
-        first, second, *rest = (matrix.t() for name, matrix in found.items() if name != "bias")
+        first, second, *rest = (matrix for name, matrix in found.items() if name != "bias")
         return [first, second, *biases, *rest]
