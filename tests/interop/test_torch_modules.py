@@ -709,3 +709,19 @@ def test_pytorchs_own_inputs(monkeypatch):
             assert_same(*found)
             cases += 1
     assert cases == len(calls) > 80
+
+
+@pytest.mark.parametrize("other", [torch.zeros(400, 3), torch.zeros(8, 300), torch.zeros(8, 3, dtype=torch.float64)])
+def test_a_weight_of_another_size_is_not_written_beyond_the_panels(other):
+    """Sizes of the tensors that stand there now count, not those that the module was made with."""
+    from rnnfast.torch.weights import turn
+
+    target = torch.full((6, 8), 7.0)
+    whole = target[:3]
+    if other.shape == (8, 3):
+        turn(other, whole)
+        assert (whole == 0).all()
+    else:
+        with pytest.raises(RuntimeError):
+            turn(other, whole)
+    assert (target[3:] == 7).all()
