@@ -37,7 +37,7 @@ typedef struct {
     int count;
 } rnnf_split_product;
 
-#define SPLIT_ROWS 32 /* at once, at most */
+#define SPLIT_ROWS 64 /* at once, at most */
 
 typedef struct {
     const char *name;

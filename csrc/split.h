@@ -21,8 +21,8 @@ INLINE uint32_t nearest(uint32_t bits) {
     return ((size < 0x7f7f8000u ? rounded : bits) & 0xffff0000u) | (size > 0x7f800000u ? 0x00400000u : 0);
 }
 
-/* Parts of one line of 32 values, to[part * next]. */
-INLINE void split_line(const float *line, uint16_t *to, int64_t next, const int count) {
+/* Parts of a line that holds numbers near the largest one, infinities or NaN. */
+static __attribute__((noinline)) void split_large(const float *line, uint16_t *to, int64_t next, int count) {
     for (int i = 0; i < TILE_DEPTH; i++) {
         uint32_t whole, bits, part;
         float left = line[i], taken;
@@ -35,6 +35,30 @@ INLINE void split_line(const float *line, uint16_t *to, int64_t next, const int 
             to[p * next + i] = (uint16_t)(part >> 16);
             memcpy(&taken, &part, sizeof(taken));
             left -= taken;
+        }
+    }
+}
+
+/* Parts of one line of 32 values, to[part * next]. */
+INLINE void split_line(const float *line, uint16_t *to, int64_t next, const int count) {
+    uint32_t bits[TILE_DEPTH], large = 0;
+    float left[TILE_DEPTH];
+    memcpy(bits, line, sizeof(bits));
+    for (int i = 0; i < TILE_DEPTH; i++) large |= (bits[i] & 0x7fffffffu) >= 0x7f000000u;
+    if (large) {
+        split_large(line, to, next, count);
+        return;
+    }
+    memcpy(left, line, sizeof(left));
+    for (int p = 0; p < count; p++) {
+        memcpy(bits, left, sizeof(bits));
+        if (p < 2) /* the third part is exact */
+            for (int i = 0; i < TILE_DEPTH; i++) bits[i] = (bits[i] + 0x7fffu + (bits[i] >> 16 & 1)) & 0xffff0000u;
+        for (int i = 0; i < TILE_DEPTH; i++) to[p * next + i] = (uint16_t)(bits[i] >> 16);
+        for (int i = 0; i < TILE_DEPTH; i++) {
+            float taken;
+            memcpy(&taken, &bits[i], sizeof(taken));
+            left[i] -= taken;
         }
     }
 }
@@ -194,20 +218,20 @@ BLOCKS(1) BLOCKS(2) BLOCKS(3)
 static void (*const blocks[3][5])(const block *) = {BLOCKS_OF(1), BLOCKS_OF(2), BLOCKS_OF(3)};
 /* clang-format on */
 
-/* c[rows, columns] = init + A . P for one panel: squares where both sides are even numbers of tiles, else strips. */
+/* c[rows, columns] = init + A . P for one panel: squares as far as both sides are even numbers of tiles, else strips. */
 static void split_product(const rnnf_split_product *g) {
     const int64_t lines = lines_of(g->depth), next = lines * g->count * TILE_VALUES, row_tiles = (g->rows + TILE_ROWS - 1) / TILE_ROWS;
     const int64_t column_tiles = (g->columns + TILE_COLUMNS - 1) / TILE_COLUMNS, full = (g->full + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    const int squares = row_tiles == 2 && column_tiles % 2 == 0, down = squares ? 2 : 1;
-    for (int64_t i = 0; i < row_tiles; i += down)
+    const int64_t paired = column_tiles % 2 ? 0 : row_tiles / 2 * 2; /* rows of tiles in squares */
+    for (int64_t i = 0; i < row_tiles; i += i < paired ? 2 : 1)
         for (int64_t j = 0, n; j < column_tiles; j += n) {
             block one = {.a_next = row_tiles * TILE_VALUES, .b_next = next, .lines = lines, .c_row = g->c_row};
-            n = squares ? 2 : column_tiles - j < 4 ? column_tiles - j : 4;
+            n = i < paired ? 2 : column_tiles - j < 4 ? column_tiles - j : 4;
             one.a = (const uint16_t *)g->parts + i * TILE_VALUES;
             one.b = (const uint16_t *)g->panels + (g->index * full + j) * next;
             one.init = g->init ? g->init + j * TILE_COLUMNS : 0;
             one.c = g->c + i * TILE_ROWS * g->c_row + j * TILE_COLUMNS, one.columns = g->columns - j * TILE_COLUMNS;
-            blocks[g->count - 1][squares ? 0 : n](&one);
+            blocks[g->count - 1][i < paired ? 0 : n](&one);
         }
 }
 
