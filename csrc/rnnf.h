@@ -105,6 +105,7 @@ typedef struct {
     int64_t tape_panel;
     int act, recurrent_act;
     int backwards; /* walk over the panels from the last to the first */
+    int fresh;     /* the state is zero, and what would be multiplied with it is not read */
     int weights;   /* and the two that follow: as of rnnf_matmul */
     const rnnf_tiles *tiles;
     void *parts;
@@ -127,6 +128,7 @@ typedef struct {
     int act, recurrent_act;
     int weights; /* of the recurrent panels, and parts: as of rnnf_matmul; a kernel is as WEIGHTS_SAME */
     void *parts;
+    int fresh;  /* as of rnnf_step, of the first step */
     int turn;   /* odd: the first step walks over the panels from the last to the first; steps take turns */
     void *tape; /* as of rnnf_step; of training, where states follow one another from h[0] on, h_step apart, instead of taking turns, and so from reset on */
     int64_t tape_panel, h_step;

@@ -49,6 +49,22 @@ def test_units_around_simd_widths(cell, batch, units, dtype, rng):
     check(cases.recurrent(cell, units, return_sequences=True), (batch, 3, 5), dtype, rng)
 
 
+@pytest.mark.parametrize("go_backwards", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 9, 40), (1, 3, 9, 129), (7, 1, 33, 17), (33, 2, 5, 65), (70, 2, 300, 300)], ids=str)
+@pytest.mark.parametrize("cell", cases.CELLS)
+def test_first_step_leaves_out_a_state_of_zero(cell, shape, go_backwards, dtype, rng):
+    """Without an initial state the first step does not multiply with it; the bits are those of a state of zeros that is given."""
+    batch, steps, features, units = shape
+    spec = cases.recurrent(cell, units, return_sequences=True, return_state=True, go_backwards=go_backwards)
+    p = cases.problem(spec, (batch, steps, features), rng, initial_state=True)
+    layer, x = p.build(rnnfast, dtype), p.cast(dtype)["x"]
+    zeros = [np.zeros_like(state) for state in p.cast(dtype)["initial_state"]]
+    for threads in (1, 2):
+        rnnfast.set_num_threads(threads)
+        for found, want in zip(layer(x), layer(x, initial_state=zeros), strict=True):
+            assert np.array_equal(found, want)
+
+
 ROWWISE = {
     "Dense": ("Dense", {"units": 10, "activation": "tanh"}),
     "TimeDistributed": ("TimeDistributed", {"layer": ("Dense", {"units": 3})}),

@@ -41,6 +41,7 @@ static const V(chains_fn) V(chains)[3][RUN_CHAINS] = {
 typedef struct {
     const real *x, *a, *recurrent, *recurrent_bias, *h;
     real *out, *y;
+    int64_t depth; /* of the product: none with a state of zero */
     int backwards;
 } V(run_at);
 
@@ -88,9 +89,9 @@ INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn)
     if (within && known && c.nv > 1) V(run_product)(at->x, k->inputs, kernel, bias, n, nv, xs);
     else if (within) chains(at->x, k->inputs, kernel, bias, xs);
     (void)o;
-    if (c.nv > 1 && c.nv == c.xg && stored(k)) stored_product(o, recurrent_bias, panel * c.nv, np, c.nv, 1, hs);
-    else if (known) V(run_product)(at->a, k->units, recurrent, recurrent_bias, n, nv, hs);
-    else chains(at->a, k->units, recurrent, recurrent_bias, hs);
+    if (c.nv > 1 && c.nv == c.xg && stored(k) && at->depth) stored_product(o, recurrent_bias, panel * c.nv, np, c.nv, 1, hs);
+    else if (known) V(run_product)(at->a, at->depth, recurrent, recurrent_bias, n, nv, hs);
+    else chains(at->a, at->depth, recurrent, recurrent_bias, hs);
     if (known && np <= 4) {
         UNROLL
         for (int u = 0; u < np; u++) V(run_gates)(k, c, gates, act, gate, (panel + u) * LANES, x + u * c.xg * LANES, hs + u * c.nv, at->h, mid[u]);
@@ -147,7 +148,7 @@ INLINE void V(run)(const rnnf_run *given, const int phases, const V(phase_shape)
     const real *x = k->x;
     real *h = k->h[0], *out = k->h[1], *y = k->y;
     for (int64_t t = 0; t < k->steps; t++) {
-        const V(run_at) at = {x, h, k->recurrent[0], k->recurrent_bias, h, out, y, (k->turn + t) & 1};
+        const V(run_at) at = {x, h, k->recurrent[0], k->recurrent_bias, h, out, y, k->fresh && t == 0 ? 0 : k->units, (k->turn + t) & 1};
         if (phases == 1) V(run_phase)(k, c0, gates0, output0, act, gate, known, p0, p1, &at);
         else {
             V(run_at) first = at, second = at;

@@ -121,7 +121,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
     V(tile_args)
     t = {.a_row = k->a_row,
          .a_k = 1,
-         .blocks = blocks,
+         .blocks = k->fresh ? 0 : blocks,
          .block = k->units,
          .block_stride = k->state_next,
          .w = (const real *)k->panels + first * depth * LANES,
@@ -139,7 +139,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
           .w_panel = k->inputs * nv * LANES,
           .w_k = nv * LANES,
           .init = k->x_bias ? (const real *)k->x_bias + first * LANES : 0};
-    const int far = r1 - r0 > ROWS_MOST(nv) && k->units * c.nv * (depth + (within ? k->inputs : 0)) * (int64_t)sizeof(real) > FAR_BYTES;
+    const int far = !k->fresh && r1 - r0 > ROWS_MOST(nv) && k->units * c.nv * (depth + (within ? k->inputs : 0)) * (int64_t)sizeof(real) > FAR_BYTES;
     const int64_t on = (k->backwards ? -1 : 1) * nv * LANES;
     (void)o;
     for (int64_t r = r0; r < r1;) {
@@ -155,7 +155,7 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
         }
         if (c.nv == 0) product[0] = vset(0);
         else if (parts_of(k)) V(split_panel)(k, t, panel / (c.nv > 1 ? 1 : 4), c.nv > 1 ? c.nv : 4, nv, n, product);
-        else if (stored(k)) stored_product(o, t.init, first, np, nv, n, product);
+        else if (stored(k) && !k->fresh) stored_product(o, t.init, first, np, nv, n, product);
         else if (k->a_gate) V(gated_product)(given, t, n, nv, product);
         else V(any_product)(&t, np, nv, n, product);
         for (int u = 0; u < units; u++) /* rows within, for there are more of them */
@@ -176,7 +176,7 @@ INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gate
         n = stored(k) ? V(next_share)(rows - r, most) : rows - r < most ? rows - r : most;
         V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, n == 1 && !k->a_gate && !parts_of(k) ? ROW_PANELS : 1, k->backwards);
         V(operands) o;
-        if (parts_of(k)) V(step_split)(k, c.many ? k->states : 1, r, r + n);
+        if (parts_of(k) && !k->fresh) V(step_split)(k, c.many ? k->states : 1, r, r + n);
         if (stored(k)) o = stored_operands(k->weights, k->panels, vectors, k->units, k->parts, (const real *)k->a + r * k->a_row, k->a_row, n);
         for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units, r, r + n, p, &o);
     }

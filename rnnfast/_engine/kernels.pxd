@@ -77,7 +77,7 @@ cdef extern from "rnnf.h" nogil:
         int64_t y_row, units
         void *tape
         int64_t tape_panel
-        int act, recurrent_act, backwards, weights
+        int act, recurrent_act, backwards, fresh, weights
         const rnnf_tiles *tiles
         void *parts
 
@@ -96,7 +96,7 @@ cdef extern from "rnnf.h" nogil:
         int first_phase, end_phase
         void *y
         int64_t y_step
-        int act, recurrent_act, turn, weights
+        int act, recurrent_act, fresh, turn, weights
         void *parts
         void *tape
         int64_t tape_panel, h_step

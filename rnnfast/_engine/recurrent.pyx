@@ -313,14 +313,16 @@ cdef inline void set_keep(const layer *a, const void **keep, int64_t t, int64_t 
             keep[s] = at_step(a, a.keep[s], t, row)
 
 
-cdef inline void run_step(const layer *a, rnnf_team *team, part own, rnnf_step *phases, int64_t t, int64_t rows, int64_t place, char *h, char *h_next) noexcept nogil:
-    """All phases of one step for this thread's rows and panels; `place` is the step's first row in the gate inputs."""
+cdef inline void run_step(
+    const layer *a, rnnf_team *team, part own, rnnf_step *phases, int64_t t, int64_t rows, int64_t place, bint fresh, char *h, char *h_next,
+) noexcept nogil:
+    """All phases of one step for this thread's rows and panels; `place` is the step's first row in the gate inputs, `fresh` says that the states are zero."""
     cdef rnnf_step *s
     cdef int phase, last = a.cell.phases - 1
     cdef int64_t size = a.k.itemsize, first = own.r0 * wide_row(a) * size
     for phase in range(a.cell.phases):
         s = &phases[phase]
-        s.backwards = t & 1
+        s.backwards, s.fresh = t & 1, fresh
         s.h = h + first
         s.x_gates = at_step(a, a.x, t, own.r0) if a.within else at(a, a.x_gates, place + own.r0)
         if phase == 0 and a.masks == NULL:
@@ -393,6 +395,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
         if meeting:
             k.steps = 1
         k.y = at_step(a, a.y, step, 0) if a.y != NULL else NULL
+        k.fresh = t == 0 and a.state_in[0] == NULL
         k.h[0], k.h[1], k.turn = a.h.data + (t & 1) * state, a.h.data + (~t & 1) * state, turn + <int>(t & 1)
         if a.tape != NULL:
             k.h[0], k.h[1], k.tape = at(a, a.h_tape, t), at(a, a.h_tape, t + 1), tape_at(a, t, 0, 0)
@@ -452,7 +455,7 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
             if a.masks != NULL:
                 mask_states(a, t, own.r0, own.r0 + rows, h)
             if rows > 0:
-                run_step(a, team, own, phases, t, rows, gates_place(a, own, first, t), h, h_next)
+                run_step(a, team, own, phases, t, rows, gates_place(a, own, first, t), chunk0 + i == 0 and a.state_in[0] == NULL, h, h_next)
             h, h_next = h_next, h
             if a.reverse:
                 if t == 0:

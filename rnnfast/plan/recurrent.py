@@ -146,7 +146,7 @@ class _Layer(Part):
 
     def cost(self) -> Work:
         stored = tuple(weight_bytes(weights, self.b.itemsize) for weights in (self.kernel_weights, self.recurrent_weights))
-        return Work(self.batch, self.time, self.inputs, self.d.units, self.gates, self.depth, self.b.itemsize, self.b.lanes, 1 if self.within else self.chunk, stored)
+        return Work(self.batch, self.time, self.inputs, self.d.units, self.gates, self.depth, self.b.itemsize, self.b.lanes, 1 if self.within else self.chunk, stored, not (self.d.initial or self.d.kept))
 
     def line(self, kind: str) -> str:
         inputs = "inputs within steps" if self.within else f"chunk={self.chunk}"

@@ -39,6 +39,8 @@ class Work:
         Steps whose gate inputs are computed at once, 1 where steps do it themselves.
     stored : pair of int, or ()
         Bytes of a weight of the kernel and of the recurrent kernel, where they are not the itemsize.
+    fresh : bool
+        Whether the first step's state is zero, with which nothing is multiplied.
     """
 
     batch: int
@@ -51,6 +53,7 @@ class Work:
     lanes: int
     chunk: int
     stored: tuple[int, ...] = ()
+    fresh: bool = False
 
     def seconds(self, m: Machine, rows: int, units: int, threads: int = 1) -> float:
         """Of a thread that computes so many rows and units; with more threads than one they meet after each step."""
@@ -59,10 +62,10 @@ class Work:
         kernel, recurrent = width * self.inputs * sizes[0], width * self.depth * sizes[1]
         rate = m.l2_rate if recurrent <= 0.75 * m.l2_bytes else m.l3_rate
         product, read = 2 * rows * width * self.depth / flops, max(0, recurrent - NEAREST) / rate
-        step = max(_met(rows, product, read), self.depth * CHAIN)
-        step += STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
+        recurrent_seconds = max(_met(rows, product, read), self.depth * CHAIN)
+        step = STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
         chunk = _met(rows * self.chunk, 2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l2_rate if kernel <= m.l2_bytes / 2 else m.l3_rate))
-        return self.time * (step + chunk / self.chunk)
+        return (self.time - self.fresh) * recurrent_seconds + self.time * (step + chunk / self.chunk)
 
 
 def _met(rows: int, product: float, read: float) -> float:
