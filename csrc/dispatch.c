@@ -59,6 +59,7 @@ int rnnf_cpu_supports(const char *isa) {
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+    if (!strcmp(isa, "vnni")) return rnnf_cpu_supports("avx512") && __builtin_cpu_supports("avx512vnni");
     if (!strcmp(isa, "amx")) return rnnf_cpu_supports("avx512") && has_amx();
 #endif
     return !strcmp(isa, "portable") || !strcmp(isa, "generic") || !strcmp(isa, "neon");

@@ -15,9 +15,9 @@ enum {
     ACT_FIRST_KEEPING_INPUT = ACT_silu
 };
 
-/* What a product's panels hold; all but the first are of float alone. BFLOAT16 and INT8: weights stored so (kernels/stored.h). SPLITn: each weight as the sum
- * of n bfloat16 parts, in tiles (split.h). */
-enum rnnf_weights { WEIGHTS_SAME, WEIGHTS_BFLOAT16, WEIGHTS_INT8, WEIGHTS_SPLIT1, WEIGHTS_SPLIT2, WEIGHTS_SPLIT3 };
+/* What a product's panels hold; all but the first are of float alone. BFLOAT16 and INT8: weights stored so (kernels/stored.h); DOT4: as INT8, in
+ * fours for vdot4. SPLITn: each weight as the sum of n bfloat16 parts, in tiles (split.h). */
+enum rnnf_weights { WEIGHTS_SAME, WEIGHTS_BFLOAT16, WEIGHTS_INT8, WEIGHTS_DOT4, WEIGHTS_SPLIT1, WEIGHTS_SPLIT2, WEIGHTS_SPLIT3 };
 
 /* Rows of A, given as in rnnf_matmul, become `count` parts; `to` has room for SPLIT_ROWS rows, their depth a multiple of 32. */
 typedef struct {
@@ -59,7 +59,7 @@ typedef struct {
     int accumulate, act;
     int weights;             /* enum rnnf_weights, of the panels */
     const rnnf_tiles *tiles; /* of SPLITn */
-    void *parts;             /* of SPLITn room for the parts of SPLIT_ROWS rows, of INT8 for ROWS_RUN rows of integers */
+    void *parts;             /* of SPLITn room for the parts of SPLIT_ROWS rows, of INT8 and DOT4 for ROWS_RUN rows of integers */
 } rnnf_matmul;
 
 enum { OUTER_RUNS = 8 };
@@ -311,6 +311,6 @@ typedef struct {
 } rnnf_tables;
 extern const rnnf_tables rnnf_available[];
 extern const rnnf_tiles *const rnnf_tiles_available[]; /* best first, NULL at the end */
-int rnnf_cpu_supports(const char *isa);                /* or the tiles of that name */
+int rnnf_cpu_supports(const char *isa);                /* or the tiles of that name, or "vnni" beside avx512 */
 
 #endif

@@ -6,7 +6,8 @@
  *   V(name)           name with the suffix of this type and ISA
  * Words: vec (LANES reals), ivec (LANES integers of the same size), vload, vstore (any address), vload_n, vstore_n (the first n lanes),
  * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y), vsel_negative (sign bit of s ? x : y);
- * of float alone svec (2 LANES int16), vwiden8 (2 LANES int8 at an address as such), vmadd (products of two svec, added in pairs to an ivec).
+ * of float alone svec (2 LANES int16), vwiden8 (2 LANES int8 at an address as such), vmadd (products of two svec, added in pairs to an ivec), vdot4 (an ivec +
+ * products of unsigned by signed bytes, added in fours; on AVX-512 for CPUs with VNNI alone, which the table's other words do not need).
  * Arithmetic on vec is C's own: + - * /. The build forbids contraction, so that only vfma fuses and a result does not depend on the shape
  * of the code around it. */
 #define LANES ((int64_t)(VBYTES / sizeof(real)))
@@ -145,6 +146,17 @@ INLINE svec V(widen8)(const int8_t *p) {
     return x;
 }
 #endif
+INLINE ivec V(vdot4)(ivec acc, ivec u, ivec s) {
+#if VBYTES == 64 && defined(__AVX512F__)
+    /* Its intrinsic would need a flag, with which the compiler may use the instruction anywhere. */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s));
+    return acc;
+#else
+    acc += (u & 255) * (s << 24 >> 24) + (u >> 8 & 255) * (s << 16 >> 24);
+    return acc + (u >> 16 & 255) * (s << 8 >> 24) + (u >> 24 & 255) * (s >> 24);
+#endif
+}
+#define vdot4 V(vdot4)
 #endif
 
 #ifndef vsel_negative

@@ -95,6 +95,7 @@ const rnnf_kernels V(rnnf) = {
 #undef svec
 #undef vwiden8
 #undef vmadd
+#undef vdot4
 #undef stored
 #undef stored_operands
 #undef stored_product

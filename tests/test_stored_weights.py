@@ -9,6 +9,7 @@ import pytest
 
 import rnnfast
 from rnnfast import FormatError, Input, Model, Sequential, layers
+from rnnfast._engine import cpu
 from tests.reference import layers as oracle
 
 MODES = ["bfloat16", "int8"]
@@ -56,6 +57,34 @@ def recurrent(name, rng, mode=None, sequences=True, **options):
     return model
 
 
+@pytest.fixture(params=["in pairs", "in fours"])
+def layout(request):
+    """Each of the two layouts of int8, in turn."""
+    before, fours = cpu.dot4(), request.param == "in fours"
+    if not cpu._use_dot4(fours):
+        pytest.skip("this CPU has AVX-512 without VNNI")
+    yield fours
+    cpu._use_dot4(before)
+
+
+@pytest.fixture
+def both_layouts():
+    """A function that gives the results of two layouts, of a prediction by a model that is made anew."""
+    before = cpu.dot4()
+    if not cpu._use_dot4(True):
+        pytest.skip("this CPU has AVX-512 without VNNI")
+
+    def both(predict):
+        found = []
+        for fours in (False, True):
+            assert cpu._use_dot4(fours)
+            found.append(predict())
+        return found
+
+    yield both
+    cpu._use_dot4(before)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("depth", [64, 65, 200])
 def test_what_is_stored_is_what_the_mode_says_on_every_instruction_set(mode, depth, rng):
@@ -79,9 +108,44 @@ def test_a_product_of_int8_is_within_the_rounding_of_its_operands(rows, rng):
 
 @pytest.mark.parametrize("rows", [1, 7])
 @pytest.mark.parametrize("depth", [500, 2000, 20001])
-def test_the_largest_sums_of_int8_fit(depth, rows):
+def test_the_largest_sums_of_int8_fit(depth, rows, layout):
     model = dense(np.full((depth, 64), -3, np.float32), "int8")
     np.testing.assert_allclose(model.predict_on_batch(np.full((rows, depth), 7, np.float32)), -21.0 * depth, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 24, 25, 49])
+@pytest.mark.parametrize(("depth", "columns"), [(64, 64), (65, 70), (66, 100), (515, 200), (1027, 333)])
+def test_bytes_in_fours_give_the_bits_of_pairs(rows, depth, columns, both_layouts, rng):
+    w, x = rng.standard_normal((depth, columns), np.float32), rng.standard_normal((rows, depth), np.float32)
+    w[:, 5] = np.abs(w[:, 5])
+    x[0] = np.abs(x[0])
+    pairs, fours = both_layouts(lambda: dense(w, "int8").predict_on_batch(x))
+    assert np.array_equal(pairs, fours)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("batch", [1, 2, 30])
+def test_cells_have_the_same_bits_with_bytes_in_fours(name, batch, both_layouts, rng):
+    model = recurrent(name, rng, "int8")
+    x = rng.standard_normal((batch, 6, INPUTS), np.float32)
+
+    def predict():
+        same = Sequential.from_config(model.get_config())
+        same.set_weights(model.get_weights())
+        return same.predict_on_batch(x)
+
+    pairs, fours = both_layouts(predict)
+    assert np.array_equal(pairs, fours)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_columns_and_rows_that_are_not_finite_do_not_touch_others_in_either_layout(bad, layout, rng):
+    w, x = rng.standard_normal((66, 70), np.float32), rng.standard_normal((5, 66), np.float32)
+    whole = dense(w, "int8").predict_on_batch(x)
+    w[7, 30], x[2, 9] = bad, bad
+    y = dense(w, "int8").predict_on_batch(x)
+    assert np.isnan(y[2]).all() and np.isnan(y[:, 30]).all()
+    assert np.array_equal(np.delete(np.delete(y, 2, 0), 30, 1), np.delete(np.delete(whole, 2, 0), 30, 1))
 
 
 @pytest.mark.parametrize("name", CELLS)

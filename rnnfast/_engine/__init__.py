@@ -3,7 +3,7 @@
 from rnnfast._engine.attention import AttentionOp
 from rnnfast._engine.buffers import Buffer, Rows, Version
 from rnnfast._engine.convolution import WindowOp, WindowRows
-from rnnfast._engine.cpu import ACTIVATIONS, available_isas, elementwise, elementwise_back, isa, lanes, parts_values, split_panel_values, tiles
+from rnnfast._engine.cpu import ACTIVATIONS, available_isas, dot4, elementwise, elementwise_back, isa, lanes, parts_values, split_panel_values, tiles
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
@@ -60,6 +60,7 @@ __all__ = [
     "available_isas",
     "cell_facts",
     "ctc_scratch_size",
+    "dot4",
     "edit_distance",
     "elementwise",
     "elementwise_back",

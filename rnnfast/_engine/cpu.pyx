@@ -92,6 +92,21 @@ cdef const rnnf_tiles *tiles_of() except NULL:
     return multiplier
 
 
+cdef bint dots = isa() == "avx512" and rnnf_cpu_supports(b"vnni")
+
+
+def dot4():
+    """Whether panels of int8 are those for products of bytes in fours."""
+    return bool(dots)
+
+
+def _use_dot4(bint wanted):
+    """Use these panels or the others, where the instruction set can; whether it does. For tests; plans that were made keep their own."""
+    global dots
+    dots = wanted and (isa() != "avx512" or rnnf_cpu_supports(b"vnni"))
+    return dots == wanted
+
+
 cdef const rnnf_kernels *kernels_of(str dtype) except NULL:
     if dtype == "float32":
         return rnnf_available[chosen].f32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnnfast.errors import suggest
-from rnnfast.plan.schedule import WEIGHTS
+from rnnfast.plan.schedule import MODES
 
 
 class Quantizable:
@@ -37,8 +37,8 @@ class Quantizable:
             If the mode is unknown, the layer has no matrices that can be stored so, or its dtype is not float32.
         """
         owner = f"{type(self).__name__} '{self.name}'"
-        if mode not in WEIGHTS:
-            raise ValueError(f"{owner}: unknown quantization mode {mode!r}. {suggest(mode, [str(one) for one in WEIGHTS])}")
+        if mode not in MODES:
+            raise ValueError(f"{owner}: unknown quantization mode {mode!r}. {suggest(mode, [str(one) for one in MODES])}")
         if not self.stored:
             raise ValueError(f"{owner}: cannot be quantized; Dense and the recurrent layers of one fused step can.")
         if mode is not None and self.dtype != "float32":

@@ -181,10 +181,12 @@ def region_flops(threads: int) -> float:
     return 2 * m.region * m.flops
 
 
-WEIGHTS_SPLIT1 = 3  # of enum rnnf_weights, with which all numbers here that say what panels hold agree
+WEIGHTS_SPLIT1 = 4  # of enum rnnf_weights, with which all numbers here that say what panels hold agree
 PARTS = {"medium": 1, "high": 2}
 TILE_ROWS, TILE_SIZE, TILE_DEPTH = 16, 256, 32  # the fewest rows, units or inputs, and depth, for which parts of bfloat16 are multiplied
-WEIGHTS = (None, "bfloat16", "int8")  # what weights are stored as, None as what they are
+MODES = (None, "bfloat16", "int8")  # what weights are stored as, None as what they are
+WEIGHTS = (*MODES, "int8")  # the last one in fours
+WEIGHTS_DOT4 = 3
 WEIGHTS_BYTES: dict[str | None, int] = {"bfloat16": 2, "int8": 1}
 STORED_LEAST = 64  # rows and columns of a matrix: smaller ones cost little to read, and raw inputs of different sizes, which are few, are not rounded together
 ROWS_RUN = 24  # of csrc/kernels/tile.h
@@ -193,7 +195,8 @@ ROWS_RUN = 24  # of csrc/kernels/tile.h
 def choose_weights(stored: str | None, precision: str, dtype: str, rows: int, depth: int, units: int) -> int:
     """What the panels of a product hold: what the layer's weights are stored as, else parts of bfloat16 where the precision, the CPU and the size allow it. Rows are those of the batch: a sequence's bits do not depend on where it is cut."""
     if stored is not None:
-        return WEIGHTS.index(stored) if min(depth, units) >= STORED_LEAST else 0
+        weights = WEIGHTS_DOT4 if stored == "int8" and _engine.dot4() else WEIGHTS.index(stored)
+        return weights if min(depth, units) >= STORED_LEAST else 0
     wanted = precision in PARTS and dtype == "float32" and rows >= TILE_ROWS and max(depth, units) >= TILE_SIZE and min(depth, units) >= TILE_DEPTH
     return WEIGHTS_SPLIT1 - 1 + PARTS[precision] if wanted and _engine.tiles() else 0
 
@@ -211,6 +214,8 @@ def weight_bytes(weights: int, itemsize: int) -> int:
 def stored_values(depth: int, columns: int, weights: int) -> int:
     """Elements of float32 that panels of so many columns take."""
     even = depth + depth % 2
+    if weights == WEIGHTS_DOT4:
+        return 2 * columns + -(-depth // 4) * columns
     return columns + even * columns // 4 if WEIGHTS[weights] == "int8" else even * columns // 2
 
 
