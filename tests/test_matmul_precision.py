@@ -167,6 +167,13 @@ def test_same_bits_for_any_threads_order_and_padding():
     np.testing.assert_array_equal(model.predict(padded, lengths=lengths)[:, :4], found[0])
 
 
+@pytest.mark.parametrize("word", ["high", "medium"])
+def test_first_step_leaves_out_a_state_of_zero(word):
+    rnnfast.set_float32_matmul_precision(word)
+    layer, x = layers.GRU(256, return_sequences=True), normal(70, 2, 40)
+    assert np.array_equal(layer(x), layer(x, initial_state=[np.zeros((70, 256), np.float32)]))
+
+
 def test_a_pool_has_the_bits_of_a_batch_of_its_capacity():
     rnnfast.set_float32_matmul_precision("high")
     model, x = net("LSTM"), normal(16, 2, 40)

@@ -123,6 +123,16 @@ def test_bytes_in_fours_give_the_bits_of_pairs(rows, depth, columns, both_layout
     assert np.array_equal(pairs, fours)
 
 
+@pytest.mark.parametrize("mode", ["bfloat16", "int8"])
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("batch", [1, 2, 30])
+def test_first_step_leaves_out_a_state_of_zero(name, batch, mode, layout, rng):
+    layer = recurrent(name, rng, mode).layers[0]
+    x = rng.standard_normal((batch, 2, INPUTS), np.float32)
+    zeros = [np.zeros((batch, n), np.float32) for n in layer.state_sizes]
+    assert np.array_equal(layer(x), layer(x, initial_state=zeros))
+
+
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("batch", [1, 2, 30])
 def test_cells_have_the_same_bits_with_bytes_in_fours(name, batch, both_layouts, rng):
