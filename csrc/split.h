@@ -15,10 +15,13 @@
 #define TEXT(x) TEXT_(x)
 #define INLINE static inline __attribute__((always_inline))
 
-/* The nearest bfloat16, ties to even, in the upper half; of finite numbers beyond the largest that one. */
+/* The nearest bfloat16, ties to even, in the upper half; of numbers that it does not carry beyond the largest. */
+INLINE uint32_t rounded(uint32_t bits) { return (bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u; }
+
+/* The same of any number; of finite ones beyond the largest that one. */
 INLINE uint32_t nearest(uint32_t bits) {
-    const uint32_t size = bits & 0x7fffffffu, rounded = bits + 0x7fffu + (bits >> 16 & 1);
-    return ((size < 0x7f7f8000u ? rounded : bits) & 0xffff0000u) | (size > 0x7f800000u ? 0x00400000u : 0);
+    const uint32_t size = bits & 0x7fffffffu;
+    return (size < 0x7f7f8000u ? rounded(bits) : bits & 0xffff0000u) | (size > 0x7f800000u ? 0x00400000u : 0);
 }
 
 /* Parts of a line that holds numbers near the largest one, infinities or NaN. */
@@ -53,7 +56,7 @@ INLINE void split_line(const float *line, uint16_t *to, int64_t next, const int 
     for (int p = 0; p < count; p++) {
         memcpy(bits, left, sizeof(bits));
         if (p < 2) /* the third part is exact */
-            for (int i = 0; i < TILE_DEPTH; i++) bits[i] = (bits[i] + 0x7fffu + (bits[i] >> 16 & 1)) & 0xffff0000u;
+            for (int i = 0; i < TILE_DEPTH; i++) bits[i] = rounded(bits[i]);
         for (int i = 0; i < TILE_DEPTH; i++) to[p * next + i] = (uint16_t)(bits[i] >> 16);
         for (int i = 0; i < TILE_DEPTH; i++) {
             float taken;

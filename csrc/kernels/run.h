@@ -110,7 +110,7 @@ INLINE void V(run_phase)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn) 
     const int wide = c.nv > 1 ? 1 : 4, most = RUN_CHAINS / (c.nv * wide);
     const int64_t panels = (p1 - p0 + wide - 1) / wide, groups = (panels + most - 1) / most;
     V(operands) o;
-    if (c.nv > 1 && c.nv == c.xg && stored(k))
+    if (c.nv > 1 && c.nv == c.xg && stored(k) && at->depth)
         o = stored_operands(k->weights, at->recurrent, (k->units + LANES - 1) / LANES * c.nv, k->units, k->parts, at->a, 0, 1);
     for (int64_t i = 0; i < groups; i++) {
         const int64_t g = at->backwards ? groups - 1 - i : i, panel = p0 + g * panels / groups * wide, end = p0 + (g + 1) * panels / groups * wide;

@@ -177,7 +177,7 @@ INLINE void V(step)(const rnnf_step *k, const V(phase_shape) c, V(gates_fn) gate
         V(walk) walk = V(walk_over)(p0, p1, c.nv > 1 ? 1 : 4, n == 1 && !k->a_gate && !parts_of(k) ? ROW_PANELS : 1, k->backwards);
         V(operands) o;
         if (parts_of(k) && !k->fresh) V(step_split)(k, c.many ? k->states : 1, r, r + n);
-        if (stored(k)) o = stored_operands(k->weights, k->panels, vectors, k->units, k->parts, (const real *)k->a + r * k->a_row, k->a_row, n);
+        if (stored(k) && !k->fresh) o = stored_operands(k->weights, k->panels, vectors, k->units, k->parts, (const real *)k->a + r * k->a_row, k->a_row, n);
         for (int np, units; (np = V(walk_on)(&walk, &p, &units));) V(step_panels)(k, c, gates, output, act, gate, np, units, r, r + n, p, &o);
     }
     (void)vectors;
