@@ -171,6 +171,11 @@ def test_long_calls_are_not_tried_where_that_costs_a_user_seconds():
     assert not all(tried((2.0, 1.0), lambda i: 2.0, lambda i: 30.0, 4)[0])  # unless the team is seen to be slower than one thread was estimated
 
 
+def test_long_calls_are_tried_again_where_one_way_takes_less_than_one_and_a_half_times_the_other():
+    ways, cost = tried((78e-3, 40e-3), lambda i: 78e-3, lambda i: 0.4 if i < 2 else 40e-3, 300)
+    assert not all(ways[:20]) and all(ways[40:]) and cost < 1.2
+
+
 # -- wavefronts ------------------------------------------------------------------------------------------------------------------------
 
 

@@ -125,24 +125,48 @@ INLINE void V(outer_store)(const rnnf_outer *g, int np, int64_t panel, int64_t k
         }
 }
 
+#define FETCH_ROWS 16 /* so that a tile fetches little at a time and its own reads need not wait */
+
+/* Rows that are read next: `lines` of each, of which the first one's before `line` are fetched. */
+typedef struct {
+    const char *at;
+    int64_t row, rows, lines, line;
+} V(fetch);
+
+/* A tile's share: up to four lines of as many rows as it has blocks. */
+INLINE void V(fetch_share)(V(fetch) * f, V(tile_args) * t) {
+    t->fetch_lines = 0;
+    if (f->rows < t->blocks) return;
+    t->fetch = f->at + f->line * LINE_BYTES, t->fetch_step = f->row;
+    t->fetch_lines = f->lines - f->line < 4 ? f->lines - f->line : 4;
+    f->line += t->fetch_lines;
+    if (f->line == f->lines) f->line = 0, f->at += t->blocks * f->row, f->rows -= t->blocks;
+}
+
 /* Rows [row0, row0 + rows), whose A is packed at a, of np panels; np > 1 only for one vector. Into or onto sums, if there is room for them, else C. */
-static void V(outer_panels)(const rnnf_outer *g, const int np, const real *a, int64_t rows, int64_t row0, int64_t panel, int add) {
-    const int wide = np * (int)g->nv;
+static void V(outer_panels)(const rnnf_outer *g, const int np, const real *a, int64_t rows, int64_t row0, int64_t panel, int add, V(fetch) * ahead) {
+    const int wide = np * (int)g->nv, blocked = rows % FETCH_ROWS == 0;
     const int64_t most = ROWS_MOST(g->nv == 1 ? 4 : g->nv);
     const V(tile_fn) *const tiles = g->nv == 1 ? V(tiles_single)[np - 1] : V(tiles)[g->nv - 1];
     V(tile_args)
-    t = {.a_row = 1, .blocks = 1, .block = rows, .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row, .w_panel = g->b_panel, .w_k = g->b_row};
+    t = {.a_row = 1,
+         .blocks = blocked ? rows / FETCH_ROWS : 1,
+         .block = blocked ? FETCH_ROWS : rows,
+         .w = (const real *)g->b + panel * g->b_panel + row0 * g->b_row,
+         .w_panel = g->b_panel,
+         .w_k = g->b_row,
+         .add = g->sums && add};
     for (int64_t k = 0; k < g->k; k += t.a_k) {
-        vec own[TILE_VECTORS * 4], *const sums = g->sums ? (vec *)g->sums + k * wide : 0, *const product = sums && !add ? sums : own;
+        vec own[TILE_VECTORS * 4], *const product = g->sums ? (vec *)g->sums + k * wide : own;
         t.a_k = g->k - k < TILE_VECTORS ? g->k - k : TILE_VECTORS;
-        for (int64_t m = 0, n; m < t.a_k; m += n * t.a_next) {
+        t.block_stride = FETCH_ROWS * t.a_k;
+        for (int64_t m = 0; m < t.a_k; m += t.a_next) {
             t.a = a + k * rows + m;
             t.a_next = V(next_share)(t.a_k - m, most);
-            n = (t.a_k - m) % most ? 1 : (t.a_k - m) / most;
-            tiles[t.a_next - 1](&t, n, product + m * wide);
+            V(fetch_share)(ahead, &t);
+            tiles[t.a_next - 1](&t, 1, product + m * wide);
         }
-        if (!sums) V(outer_store)(g, np, panel, k, t.a_k, product, add);
-        for (int64_t i = 0; sums && add && i < t.a_k * wide; i++) sums[i] += product[i];
+        if (!g->sums) V(outer_store)(g, np, panel, k, t.a_k, product, add);
     }
 }
 
@@ -170,24 +194,44 @@ static void V(outer_pack)(const rnnf_outer *g, real *to, int64_t rows, int64_t r
     }
 }
 
-/* Rows [row0, end) of one sum, run by run, so that the panel's sums stay near. */
-static void V(outer_round)(const rnnf_outer *g, int np, int64_t row0, int64_t end, int64_t panel) {
-    const int add = g->accumulate || row0 > 0;
+/* Panels that a sum takes beside each other when it comes to the one after `done` of them; 0 where one before took this one. */
+INLINE int V(outer_beside)(const rnnf_outer *g, int64_t done, int64_t left) {
+    const int most = g->a && g->nv == 1 ? 4 : 1;
+    return done % most ? 0 : left < most ? (int)left : most;
+}
+
+/* Rows [row0, end) of the panel after `done` of all sums, run by run, so that each run of B and the panel's sums stay near. Of a run of B lines
+ * [at, at + lines) of each row are read. */
+static void V(outer_round)(const rnnf_outer *first, int64_t row0, int64_t end, int64_t p0, int64_t p1, int64_t done, const char *at, int64_t lines) {
+    const int64_t p = p0 + done, row = first->b_row * sizeof(real), following = p + (first->nv == 1 ? 4 : 1);
     int64_t r = row0;
     do { /* once even if there are no rows */
-        const int64_t run = end - r < OUTER_RUN ? end - r : OUTER_RUN;
-        if (!g->a) V(outer_ones)(g, run, r, panel, add || r > row0);
-        else V(outer_panels)(g, np, (const real *)g->scratch + (r - row0) * (g->k + 8), run, r, panel, g->sums ? r > row0 : add);
+        const int64_t run = end - r < OUTER_RUN ? end - r : OUTER_RUN, panel = r + run < end ? p : following, next = r + run < end ? r + run : row0;
+        V(fetch) ahead = {.at = at + panel * first->b_panel * sizeof(real) + next * row, .row = row, .rows = panel < p1 ? run : 0, .lines = lines};
+        for (const rnnf_outer *g = first; g; g = g->next) {
+            const int np = V(outer_beside)(g, done, p1 - p), add = g->accumulate || row0 > 0;
+            if (!np) continue;
+            if (!g->a) V(outer_ones)(g, run, r, p, add || r > row0);
+            else V(outer_panels)(g, np, (const real *)g->scratch + (r - row0) * (g->k + 8), run, r, p, g->sums ? r > row0 : add, &ahead);
+        }
         r += run;
     } while (r < end);
-    if (g->a && g->sums) V(outer_store)(g, np, panel, 0, g->k, g->sums, add);
+    for (const rnnf_outer *g = first; g; g = g->next) {
+        const int np = V(outer_beside)(g, done, p1 - p);
+        if (np && g->a && g->sums) V(outer_store)(g, np, p, 0, g->k, g->sums, g->accumulate || row0 > 0);
+    }
 }
 
 /* The sum and those that follow it, side by side, so that what they read of B is read from memory once. A round ends where a scratch is full. */
 static void V(outer)(const rnnf_outer *first, int64_t rows, int64_t p0, int64_t p1) {
+    const real *low = first->b, *high = low;
     int64_t row0 = 0, most = OUTER_RUNS * OUTER_RUN;
-    for (const rnnf_outer *g = first; g; g = g->next)
+    for (const rnnf_outer *g = first; g; g = g->next) {
+        const real *const b = g->b;
         if (g->a && !g->sums) most = OUTER_RUN;
+        if (b < low) low = b;
+        if (b + g->nv * LANES > high) high = b + g->nv * LANES;
+    }
     do {
         const int64_t end = rows - row0 < most ? rows : row0 + most;
         for (const rnnf_outer *g = first; g; g = g->next) {
@@ -196,10 +240,7 @@ static void V(outer)(const rnnf_outer *first, int64_t rows, int64_t p0, int64_t 
                 V(outer_pack)(g, to, end - r < OUTER_RUN ? end - r : OUTER_RUN, r);
         }
         for (int64_t p = p0; p < p1; p++)
-            for (const rnnf_outer *g = first; g; g = g->next) {
-                const int beside = g->a && g->nv == 1 ? 4 : 1;
-                if ((p - p0) % beside == 0) V(outer_round)(g, p1 - p < beside ? (int)(p1 - p) : beside, row0, end, p);
-            }
+            V(outer_round)(first, row0, end, p0, p1, p - p0, (const char *)low, ((high - low) * (int64_t)sizeof(real) + LINE_BYTES - 1) / LINE_BYTES);
         row0 = end;
     } while (row0 < rows);
 }

@@ -10,13 +10,18 @@
 /* Rows of a full tile of nv vectors. */
 #define ROWS_MOST(nv) (TILE_VECTORS / (nv) < 8 ? TILE_VECTORS / (nv) : 8)
 
+#define LINE_BYTES 64
+
 typedef struct {
     const real *a; /* row m's k-th value: a[m a_row + k a_k], in blocks of `block` values of k, block_stride apart; the next tile's rows start a_next later */
     int64_t a_row, a_next, a_k, blocks, block, block_stride;
     const real *w; /* vector v of panel q at k: w + q w_panel + k w_k + v V */
     int64_t w_panel, w_k;
-    const real *init; /* np nv vectors, or NULL for zero */
-    int resume;       /* go on from the sums in product instead */
+    const real *init;  /* np nv vectors, or NULL for zero */
+    int resume;        /* go on from the sums in product instead */
+    int add;           /* add the sums of this depth to those in product */
+    const char *fetch; /* where the first block fetches fetch_lines lines into L2, and each of those after it fetch_step bytes further */
+    int64_t fetch_step, fetch_lines;
     const real *next; /* rows_product fetches into L2 the part that it reads next while it computes with one, and at its end this; NULL: it fetches none */
 } V(tile_args);
 
@@ -31,6 +36,7 @@ INLINE void V(tile)(const V(tile_args) * t, const real *from, const int mr, cons
     for (int i = 0; i < mr * nw; i++) acc[i] = t->resume ? product[i] : t->init ? vload(t->init + i % nw * LANES) : vset(0);
     for (int64_t b = 0; b < t->blocks; b++) {
         const real *a = from + b * t->block_stride;
+        for (int64_t l = 0; l < t->fetch_lines; l++) __builtin_prefetch(t->fetch + b * t->fetch_step + l * LINE_BYTES, 0, 2);
         _Pragma("GCC unroll 4") /* and so fewer mispredicted ends of short loops */
             for (int64_t k = 0; k < t->block; k++, a += a_k, w += w_k) {
             if (mr <= nw && mr > 1) { /* hold the rows' values, stream the vectors: mr + 1 registers beside acc */
@@ -55,6 +61,10 @@ INLINE void V(tile)(const V(tile_args) * t, const real *from, const int mr, cons
                 }
             }
         }
+    }
+    if (t->add) {
+        UNROLL
+        for (int i = 0; i < mr * nw; i++) acc[i] += product[i];
     }
     UNROLL
     for (int i = 0; i < mr * nw; i++) product[i] = acc[i];
@@ -122,7 +132,7 @@ INLINE int V(next_share)(int64_t left, int64_t most) {
 #define ROWS_RUN 24
 
 #define PART_BYTES 16384
-#define LINE_BYTES 64
+#define WHOLE_BYTES (VBYTES == 64 ? 32768 : PART_BYTES) /* of a panel that is not worth parting */
 
 /* One part of the depth of rows_product. Each tile fetches its share of a part from `ahead` on, if that is not NULL. */
 INLINE void V(rows_pass)(V(tile_args) * t, int nv, int64_t rows, const real *ahead, vec *product) {
@@ -140,12 +150,14 @@ INLINE void V(rows_pass)(V(tile_args) * t, int nv, int64_t rows, const real *ahe
     t->a = a;
 }
 
-/* Rows [0, rows) against one panel of nv vectors: product[row][v]. A panel that several tiles read is read in parts that stay in L1. *t is left as it was. */
+/* Rows [0, rows) against one panel of nv vectors: product[row][v]. A large panel that several tiles read is read in parts that stay in L1. *t is left as it
+ * was. */
 static void V(rows_product)(V(tile_args) * t, int nv, int64_t rows, vec *product) {
     const int plain = t->blocks == 1;
     int64_t *const count = plain ? &t->block : &t->blocks;
     const int64_t total = *count, a_step = plain ? t->a_k : t->block_stride, w_step = (plain ? 1 : t->block) * t->w_k;
-    const int64_t part = PART_BYTES / (nv * VBYTES * (plain ? 1 : t->block)), most = rows <= ROWS_MOST(nv) || part < 1 ? total : part;
+    const int64_t bytes = nv * VBYTES * (plain ? 1 : t->block), part = PART_BYTES / bytes;
+    const int64_t most = rows <= ROWS_MOST(nv) || total * bytes <= WHOLE_BYTES || part < 1 ? total : part;
     const real *const a = t->a, *const w = t->w;
     int64_t done = 0;
     do { /* once even if there is no depth */

@@ -307,7 +307,7 @@ cdef class Lock:
 
 
 cdef double SHARE = 0.1, LEAST = 0.01   # of a program's time that calls of its slower way may cost: at first, and once it has long been slower
-cdef double FIRST = 1e-3, MOST = 50e-3  # seconds that they may cost at once and ever
+cdef double FIRST = 1e-3, MOST = 50e-3  # seconds that they may cost at once and ever, unless the two ways are near each other
 cdef double YOUNG = 0.25                # seconds from its first call on in which a program says little: NumPy's threads may still spin
 
 
@@ -350,7 +350,7 @@ cdef class Trial:
                 seconds[1 - self.way] *= seconds[self.way] / known
         elif warm:  # a late call says little, since a core may be missing for a moment, though not for longer
             seconds[self.way] += (took - known if took > MOST else min(took, 2 * known) - known) / 8
-        self.credit = min(MOST, self.credit + (self.share * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
+        self.credit = min(max(MOST, 2 * seconds[self.faster]), self.credit + (self.share * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
         if seconds[1 - self.faster] < seconds[self.faster]:
             self.faster, self.share = 1 - self.faster, SHARE
         elif warm and self.way != self.faster:

@@ -703,7 +703,7 @@ cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept
     """Threads share unit panels, or, where these are too few for four at a time to each, the rows of the gradients."""
     cdef sums all
     cdef int64_t p0 = 0, p1 = a.panels, x0 = 0, x1 = a.inputs, h0 = 0, h1 = a.units
-    cdef bint by_inputs = a.cell.gates == 1 and a.panels < 4 * team.size
+    cdef bint by_inputs = a.cell.gates == 1 and team.size > 1
     if by_inputs:
         share(a.inputs, team, member, 12, &x0, &x1)
         share(a.units, team, member, 12, &h0, &h1)
