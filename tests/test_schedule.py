@@ -176,6 +176,11 @@ def test_long_calls_are_tried_again_where_one_way_takes_less_than_one_and_a_half
     assert not all(ways[:20]) and all(ways[40:]) and cost < 1.2
 
 
+def test_one_thread_that_was_estimated_too_low_is_tried_once():
+    ways, _ = tried((12e-3, 6e-3), lambda i: 47e-3, lambda i: 22e-3, 20)
+    assert ways.count(0) == 2
+
+
 # -- wavefronts ------------------------------------------------------------------------------------------------------------------------
 
 

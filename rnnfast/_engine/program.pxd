@@ -17,7 +17,7 @@ cdef class Trial:
     cdef double share       # of the time that is added to them
     cdef readonly int way   # of the next call
     cdef int faster, last   # the better way so far, and that of the last call
-    cdef bint tried         # both ways
+    cdef bint met           # one thread was timed
     cdef double born        # when the first call began
     cdef bint doubted       # what the calls of a young program said
     cdef void rethink(self) noexcept nogil

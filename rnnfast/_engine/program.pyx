@@ -323,7 +323,7 @@ cdef class Trial:
     def __init__(self, seconds):
         self.seconds[0], self.seconds[1] = seconds
         self.way = self.faster = self.last = 1
-        self.credit, self.share, self.tried, self.doubted, self.born = FIRST, SHARE, False, False, 0.0
+        self.credit, self.share, self.met, self.doubted, self.born = FIRST, SHARE, False, False, 0.0
 
     def judge(self, double took):
         """Learn what a call of `way` took, and say in `way` how the next one is to run."""
@@ -343,11 +343,13 @@ cdef class Trial:
         cdef double *seconds = self.seconds
         cdef double known = seconds[self.way]
         cdef bint warm = self.way == self.last  # the first call after another way finds caches, or the team, cold
+        cdef bint first = warm and self.way == 0 and not self.met  # what takes the place of an estimate, be it longer
         cdef int slower
-        if warm and took < known:
+        if first or (warm and took < known):
+            self.met |= first
             seconds[self.way] = took
-            if not self.tried:  # what was estimated too high for one is so for the other
-                seconds[1 - self.way] *= seconds[self.way] / known
+            if not self.met:  # what was estimated too high for the team is so for one thread
+                seconds[0] *= took / known
         elif warm:  # a late call says little, since a core may be missing for a moment, though not for longer
             seconds[self.way] += (took - known if took > MOST else min(took, 2 * known) - known) / 8
         self.credit = min(max(MOST, 2 * seconds[self.faster]), self.credit + (self.share * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
@@ -357,7 +359,6 @@ cdef class Trial:
             self.share = max(LEAST, self.share / 2)
         slower = 1 - self.faster
         self.last = self.way
-        self.tried |= not warm
         # two calls of the slower way, of which the second counts
         if self.credit > 2 * seconds[slower] - seconds[self.faster] if warm else self.way == slower:
             self.way = slower
