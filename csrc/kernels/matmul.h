@@ -125,7 +125,7 @@ INLINE void V(outer_store)(const rnnf_outer *g, int np, int64_t panel, int64_t k
         }
 }
 
-#define FETCH_ROWS 16 /* so that a tile fetches little at a time and its own reads need not wait */
+#define FETCH_ROWS (VBYTES == 64 ? 32 : OUTER_RUN) /* of a block: a tile fetches little at a time, so that its own reads need not wait */
 
 /* Rows that are read next: `lines` of each, of which the first one's before `line` are fetched. */
 typedef struct {
