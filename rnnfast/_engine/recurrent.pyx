@@ -700,15 +700,15 @@ cdef void add_recurrent(const layer *a, sums *all, int64_t k0, int64_t k1) noexc
 
 
 cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept nogil:
-    """Threads share unit panels, or, where these are too few for four at a time to each, the rows of the gradients."""
+    """Threads share unit panels, or, where one gate makes these fewer than the inputs, the rows of the gradients: each packs its own inputs alone."""
     cdef sums all
     cdef int64_t p0 = 0, p1 = a.panels, x0 = 0, x1 = a.inputs, h0 = 0, h1 = a.units
-    cdef bint by_inputs = a.cell.gates == 1 and team.size > 1
+    cdef bint by_inputs = a.cell.gates == 1
     if by_inputs:
         share(a.inputs, team, member, 12, &x0, &x1)
         share(a.units, team, member, 12, &h0, &h1)
     else:
-        share(a.panels, team, member, 4 if a.cell.gates == 1 else 1, &p0, &p1)
+        share(a.panels, team, member, 1, &p0, &p1)
     all.count, all.scratch = 0, a.scratch.data + member * a.scratch_size * a.k.itemsize
     add_sum(a, &all, a.x, x0, x1, 0, a.cell.gates, 0, a.dkernel.data)
     if a.drecurrent != NULL:
