@@ -147,7 +147,7 @@ def test_a_team_that_meets_another_one_at_its_start_is_soon_tried_again():
 
 
 @pytest.mark.parametrize(("team", "kept"), [(5e-3, True), (12e-3, False)])
-def test_what_a_young_program_said_is_doubted_once(team, kept):
+def test_what_a_young_program_said_is_doubted(team, kept):
     trial = _engine.Trial((8e-3, 4e-3))
     for _ in range(20):
         trial.judge((10e-3, 14e-3)[trial.way])
@@ -174,6 +174,11 @@ def test_long_calls_are_not_tried_where_that_costs_a_user_seconds():
 def test_long_calls_are_tried_again_where_one_way_takes_less_than_one_and_a_half_times_the_other():
     ways, cost = tried((78e-3, 40e-3), lambda i: 78e-3, lambda i: 0.4 if i < 2 else 40e-3, 300)
     assert not all(ways[:20]) and all(ways[40:]) and cost < 1.2
+
+
+def test_long_calls_whose_team_was_slower_at_their_start_are_soon_tried_again():
+    ways, _ = tried((29e-3, 16e-3), lambda i: 29e-3, lambda i: 40e-3 if i < 16 else 17e-3, 40)
+    assert ways[4:16].count(0) > 6 and all(ways[20:32])
 
 
 def test_one_thread_that_was_estimated_too_low_is_tried_once():

@@ -19,7 +19,7 @@ cdef class Trial:
     cdef int faster, last   # the better way so far, and that of the last call
     cdef bint met           # one thread was timed
     cdef double born        # when the first call began
-    cdef bint doubted       # what the calls of a young program said
+    cdef double age         # seconds after which what the calls said is doubted next
     cdef void rethink(self) noexcept nogil
     cdef void learn(self, double took) noexcept nogil
 

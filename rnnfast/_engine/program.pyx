@@ -308,7 +308,9 @@ cdef class Lock:
 
 cdef double SHARE = 0.1, LEAST = 0.01   # of a program's time that calls of its slower way may cost: at first, and once it has long been slower
 cdef double FIRST = 1e-3, MOST = 50e-3  # seconds that they may cost at once and ever, unless the two ways are near each other
+cdef double COLD = 5e-3                     # seconds, at most, that the first call of another way may take longer
 cdef double YOUNG = 0.25                # seconds from its first call on in which a program says little: NumPy's threads may still spin
+cdef double OLDER = 4                   # times as old it is doubted again: a core may have been missing for longer
 
 
 cdef class Trial:
@@ -323,7 +325,7 @@ cdef class Trial:
     def __init__(self, seconds):
         self.seconds[0], self.seconds[1] = seconds
         self.way = self.faster = self.last = 1
-        self.credit, self.share, self.met, self.doubted, self.born = FIRST, SHARE, False, False, 0.0
+        self.credit, self.share, self.met, self.born, self.age = FIRST, SHARE, False, 0.0, YOUNG
 
     def judge(self, double took):
         """Learn what a call of `way` took, and say in `way` how the next one is to run."""
@@ -352,7 +354,7 @@ cdef class Trial:
                 seconds[0] *= took / known
         elif warm:  # a late call says little, since a core may be missing for a moment, though not for longer
             seconds[self.way] += (took - known if took > MOST else min(took, 2 * known) - known) / 8
-        self.credit = min(max(MOST, 2 * seconds[self.faster]), self.credit + (self.share * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
+        self.credit = min(max(MOST, seconds[self.faster] + COLD), self.credit + (self.share * min(took, known) if self.way == self.faster else seconds[self.faster] - took))
         if seconds[1 - self.faster] < seconds[self.faster]:
             self.faster, self.share = 1 - self.faster, SHARE
         elif warm and self.way != self.faster:
@@ -360,7 +362,7 @@ cdef class Trial:
         slower = 1 - self.faster
         self.last = self.way
         # two calls of the slower way, of which the second counts
-        if self.credit > 2 * seconds[slower] - seconds[self.faster] if warm else self.way == slower:
+        if self.credit > 2 * (seconds[slower] - seconds[self.faster]) + min(seconds[self.faster], COLD) if warm else self.way == slower:
             self.way = slower
         else:
             self.way = self.faster
@@ -433,8 +435,8 @@ cdef class Program:
         cdef double begun = clock_seconds()
         if trial.born == 0:
             trial.born = begun
-        elif not trial.doubted and begun - trial.born > YOUNG:
-            trial.doubted = True
+        elif begun - trial.born > trial.age:
+            trial.age *= OLDER
             trial.rethink()
         self.gather(size if trial.way else 1, begin, end)
         trial.learn(clock_seconds() - begun)

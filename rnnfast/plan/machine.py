@@ -64,12 +64,12 @@ L2_BYTES = _l2_bytes()
 
 
 def _dense(rows: int, inputs: int, outputs: int, kept: list[np.ndarray]) -> RowOp:
-    """A product of zeros."""
+    """A product of ones: zeros would all lie in one page until they are written to."""
     lanes = _engine.lanes("float32")
     sizes = {"x": (rows * inputs, inputs), "y": (rows * outputs, outputs), "kernel": (inputs * (outputs + 4 * lanes), 0)}
     buffers = {}
     for name, (size, stride) in sizes.items():
-        kept.append(np.zeros(size + 16, np.float32))
+        kept.append(np.ones(size + 16, np.float32))
         buffers[name] = Buffer(name, 0, stride)
         buffers[name].point((kept[-1].ctypes.data + 63) // 64 * 64, stride)
     return RowOp("dense", "float32", Rows(1, rows), buffers, {"n": inputs, "m": outputs, "act": 0}, None)

@@ -20,6 +20,7 @@ GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
 STEP = 50e-9  # seconds of a step beside its product
 HANDOVER = 200e-9  # seconds of beginning a chunk of a layer in a wavefront
 CHAIN = 1.2e-9  # seconds of one multiplication after another
+FEW, MANY = 0.5, 0.2  # of reading a kernel, what a few rows do not hide, and of reading it from behind the second cache, many
 NEAREST = 16 * 1024  # bytes of a recurrent kernel that a step meets in the first cache, since steps walk over it from either end in turn
 EQUATIONS = 75  # operations that the functions of a gate of a unit take about as long as
 BRIEF_FLOPS = 100_000  # about 2 us of one core: below, letting go of the interpreter's lock costs other threads more than waiting for it
@@ -60,17 +61,20 @@ class Work:
         flops, width = m.flops * 4 / self.itemsize, self.gates * units
         sizes = self.stored or (self.itemsize, self.itemsize)
         kernel, recurrent = width * self.inputs * sizes[0], width * self.depth * sizes[1]
-        rate = m.l2_rate if recurrent <= 0.75 * m.l2_bytes else m.l3_rate
-        product, read = 2 * rows * width * self.depth / flops, max(0, recurrent - NEAREST) / rate
-        recurrent_seconds = max(_met(rows, product, read), self.depth * CHAIN)
+        far = recurrent > 0.75 * m.l2_bytes
+        product, read = 2 * rows * width * self.depth / flops, max(0, recurrent - NEAREST) / (m.l3_rate if far else m.l2_rate)
+        recurrent_seconds = max(_met(rows, product, read, far), self.depth * CHAIN)
         step = STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
-        chunk = _met(rows * self.chunk, 2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l2_rate if kernel <= m.l2_bytes / 2 else m.l3_rate))
+        far = kernel > 0.5 * m.l2_bytes
+        chunk = _met(rows * self.chunk, 2 * rows * self.chunk * width * self.inputs / flops, kernel / (m.l3_rate if far else m.l2_rate), far)
         return (self.time - self.fresh) * recurrent_seconds + self.time * (step + chunk / self.chunk)
 
 
-def _met(rows: int, product: float, read: float) -> float:
-    """Seconds of a product with so many rows, whose kernel takes `read` to come into the first cache: one row only waits for it, many hide it, a few do neither."""
-    return product + read if 1 < rows < ROWS_HIDING else max(product, read)
+def _met(rows: int, product: float, read: float, far: bool) -> float:
+    """Seconds of a product with so many rows, whose kernel takes `read` to come into the first cache: one row only waits for it, a few hide half of it, many most."""
+    if 1 < rows < ROWS_HIDING:
+        return product + FEW * read
+    return max(product, read) + (MANY * read if far and rows > 1 else 0)
 
 
 @dataclass(frozen=True)
