@@ -1,7 +1,9 @@
 """The benchmark: the sets are whole, every adapter agrees with the oracle, tables, files and pictures are written."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -119,3 +121,26 @@ def test_a_run_and_its_files(capsys, tmp_path):
     assert main(["--read", str(file), str(file), "--markdown", "--roofline", str(tmp_path / "roofline.png")]) == 0
     assert capsys.readouterr().out.count("| rnn | 8,50,16,32 lengths |") == 2
     assert (tmp_path / "roofline.png").stat().st_size > 10000
+
+
+@pytest.mark.parametrize(("busy_turns", "turns"), [(0, 1), (1, 2), (5, 3)])
+def test_a_case_that_met_a_busy_machine_is_measured_again_after_all_others(busy_turns, turns, monkeypatch, tmp_path):
+    seen = []
+
+    def measured(ready, case, rounds, seconds, folder, times):
+        seen.append(case.name)
+        busy = case.inputs == 16 and seen.count(case.name) <= busy_turns
+        for library, factor in (("rnnfast", 1.0), ("torch", 2.0)):
+            times.setdefault((library, 2), []).extend((factor * one, 9.0) for one in ((1.0, 2.0, 3.0) if busy else (1.0, 1.0, 1.0)))
+
+    worker = SimpleNamespace(peer="rnnfast")
+    replaced = {"team": lambda *_: nullcontext([worker]), "prepare": lambda *_: [worker], "measure": measured, "machine_limits": lambda: LIMITS | {"busy": 0.0}}
+    for name, function in replaced.items():
+        monkeypatch.setattr(f"rnnfast.benchmark.__main__.{name}", function)
+    file = tmp_path / "figures.json"
+    assert main(["--cases", "infer rnn 1,1,(16,16|64,64)", "--peers", "", "--json", str(file)]) == 0
+    first, second = "infer rnn 1,1,16,16", "infer rnn 1,1,64,64"
+    assert seen == [first, second] + (turns - 1) * [first]
+    rows = json.loads(file.read_text())["rows"]
+    assert [(line["case"], line["ratio"]) for line in rows] == [(first, 2.0), (second, 2.0)]
+    assert rows[0]["microseconds"]["rnnfast"] == (2e6 if busy_turns == 5 else 1e6)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from rnnfast.benchmark import instructions, table
 from rnnfast.benchmark.__main__ import main
 from rnnfast.benchmark.compare import compare
-from rnnfast.benchmark.measure import deviation, difference, row
+from rnnfast.benchmark.measure import TRIES, deviation, difference, row, stolen, timed
 from rnnfast.benchmark.sets import grid
 
 ROOT = Path(__file__).parent.parent
@@ -160,6 +161,25 @@ def test_a_row_counts_each_library_at_its_better_setting():
     line = row(CASES[0], "rnnfast", times, 1.0)
     assert (line["best_peer"], line["ratio"], line["gain"], line["limit_share"], line["cost"]) == ("torch", 4.0, 1.5, 0.5, None)
     assert line["threads"] == {"rnnfast": 2, "torch": 1, "jax": 1}
+
+
+@pytest.mark.parametrize(("losses", "asked"), [([0.0], 1), ([5.0, 5.0, 0.0], 3), ([5.0] * 20, TRIES)])
+def test_a_measurement_whose_time_was_stolen_is_repeated(losses, asked, monkeypatch):
+    lost, answers = [0.0], []
+
+    def ask(*command):
+        lost[0] += losses[len(answers)]
+        answers.append(command)
+        return len(answers)
+
+    monkeypatch.setattr("rnnfast.benchmark.measure.stolen", lambda: lost[0])
+    assert timed(SimpleNamespace(ask=ask), 1, 0.5) == asked
+    assert answers == asked * [("time", 1, 0.5)]
+
+
+def test_stolen_time_only_grows():
+    before = stolen()
+    assert 0 <= before <= stolen()
 
 
 def test_differences_and_deviations():
