@@ -112,8 +112,9 @@ def test_checkpoint_names_and_best(tmp_path, capsys):
     assert drive(ModelCheckpoint("m", save_weights_only=True), [3])[0].saved == ["weights m"]
     with pytest.raises(KeyError, match="asks for 'mae'; known: epoch, val_loss"):
         drive(ModelCheckpoint("m-{mae}"), [3])
-    with pytest.raises(ValueError, match="save_freq must be 'epoch' or an integer > 0, got 0"):
-        ModelCheckpoint("m", save_freq=0)
+    for wrong in (0, True, 2.5, "batch"):
+        with pytest.raises(ValueError, match=f"save_freq must be 'epoch' or an integer > 0, got {wrong!r}"):
+            ModelCheckpoint("m", save_freq=wrong)
 
 
 def test_checkpoint_every_few_batches(tmp_path):

@@ -48,6 +48,19 @@ def test_training_resumes_with_the_same_bits(optimizer, tmp_path):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("save", ["save", "save_weights"])
+def test_a_file_that_is_there_is_kept_on_request(save, tmp_path):
+    model, path = made(), tmp_path / "m.rnnf"
+    getattr(model, save)(path, overwrite=False)
+    before = path.read_bytes()
+    model.set_weights([w + 1 for w in model.get_weights()])
+    with pytest.raises(FileExistsError, match=r"m\.rnnf' is there already"):
+        getattr(model, save)(path, overwrite=False)
+    assert path.read_bytes() == before
+    getattr(model, save)(path)
+    assert path.read_bytes() != before
+
+
 def test_a_loaded_model_gives_the_same_bits_and_configuration(tmp_path):
     model = made(optimizers.Adam(rnnfast.schedules.ExponentialDecay(0.1, 10, 0.5), global_clipnorm=1.0))
     fit(model, 0, 1)

@@ -113,6 +113,9 @@ def test_learning_rate_can_be_set_or_follows_a_schedule():
         (lambda: optimizers.SGD("fast"), "learning_rate must be a float or a LearningRateSchedule, got 'fast'"),
         (lambda: optimizers.SGD(momentum=1.5), r"momentum must be in \[0, 1\], got 1.5"),
         (lambda: optimizers.Adam(beta_1=1.0), "beta_1"),
+        (lambda: optimizers.Nadam(epsilon=-1e-7), "Nadam 'nadam': epsilon must be at least 0, got -1e-07"),
+        (lambda: optimizers.RMSprop(epsilon=None), "RMSprop 'rmsprop': epsilon must be a number, got None"),
+        (lambda: optimizers.Adagrad(initial_accumulator_value=float("nan")), "initial_accumulator_value must be at least 0, got nan"),
         (lambda: optimizers.Adam(clipnorm=1.0, clipvalue=1.0), "only one kind of clipping"),
         (lambda: optimizers.Adam(clipnorm=0.0), "clipnorm must be greater than 0, got 0.0"),
         (lambda: optimizers.AdamW(weight_decay=None), "weight_decay must be a float"),
@@ -133,7 +136,7 @@ def test_restarts_land_exactly_on_their_boundaries():
     assert [rate(step) for step in (0, 10, 30, 70)] == [1.0, 0.5, 0.25, 0.125]
 
 
-@pytest.mark.parametrize("name", ["clipnorm", "clipvalue", "global_clipnorm", "weight_decay"])
+@pytest.mark.parametrize("name", ["clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "beta_1", "beta_2", "epsilon"])
 @pytest.mark.parametrize("value", ["1", True, [1.0]])
 def test_numbers_that_are_none(name, value):
     with pytest.raises(ValueError, match=f"Adam 'adam': {name} must be a number, got"):

@@ -71,6 +71,8 @@ class Huber(Loss):
         self, delta: float = 1.0, reduction: str | None = "sum_over_batch_size", name: str | None = None
     ) -> None:
         super().__init__(reduction, name)
+        if isinstance(delta, bool) or not isinstance(delta, int | float | np.number) or not delta > 0:
+            raise ValueError(f"Huber: delta must be a number greater than 0, got {delta!r}.")
         self.delta = float(delta)
 
     def engine(self) -> tuple[str, tuple[float, ...]]:

@@ -36,13 +36,19 @@ class Saved:
     origin: dict[str, Any] | None = None  # what a converted model's file says of it beside layers and weights, as JSON holds it
     _saved_slots: list[np.ndarray] = []  # noqa: RUF012 - the optimizer's state from a file, until the first step takes it; never altered in place
 
-    def save(self: Any, path: str | os.PathLike[str]) -> None:
+    def save(self: Any, path: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Write the model to one file, atomically: layers, weights, optimizer, random states and a self-test that loading repeats.
 
         Parameters
         ----------
         path : str or path-like
             By convention ending in ".rnnf".
+        overwrite : bool
+            Whether a file that is there is replaced.
+
+        Raises
+        ------
+        FileExistsError
         """
         arrays = {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)}
         xs, expected = self._proof()
@@ -56,11 +62,11 @@ class Saved:
             config["compile"] = self.get_compile_config()
             config["iterations"] = self.optimizer.iterations
             arrays |= {f"optimizer/{name}": slot for name, slot in zip(self.optimizer.slot_names, self._slots(), strict=False)}
-        _archive().save_archive(path, config, arrays)
+        _archive().save_archive(path, config, arrays, overwrite)
 
-    def save_weights(self: Any, path: str | os.PathLike[str]) -> None:
-        """Write the weights alone to one file, atomically."""
-        _archive().save_archive(path, {"class_name": "weights"}, {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)})
+    def save_weights(self: Any, path: str | os.PathLike[str], overwrite: bool = True) -> None:
+        """Write the weights alone to one file, atomically; without `overwrite` FileExistsError is raised if one is there."""
+        _archive().save_archive(path, {"class_name": "weights"}, {f"weights/{i:04d}": v.numpy() for i, v in enumerate(self.weights)}, overwrite)
 
     def load_weights(self: Any, path: str | os.PathLike[str]) -> None:
         """Set the weights from a file of :meth:`save_weights` or :meth:`save`, or from one of Keras (".weights.h5", ".h5", ".keras") or PyTorch (".pt",

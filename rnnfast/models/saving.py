@@ -45,7 +45,7 @@ _NPY_HEADER = re.compile(
 )
 
 
-def save_archive(path: str | os.PathLike[str], config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def save_archive(path: str | os.PathLike[str], config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], overwrite: bool = True) -> None:
     """Write a configuration and arrays to one file, all or nothing.
 
     The bytes go to a new file beside `path`, which is flushed to the disk and then takes its name, with the permissions
@@ -59,15 +59,21 @@ def save_archive(path: str | os.PathLike[str], config: Mapping[str, Any], arrays
         Of JSON types; NumPy scalars are written as Python's.
     arrays : mapping of str to ndarray
         Booleans, integers and floats. Names are relative paths such as ``"weights/gru/kernel"``.
+    overwrite : bool
+        Whether a file that is there is replaced.
 
     Raises
     ------
+    FileExistsError
+        If one is there and not to be replaced.
     ValueError
         For names and types that the format does not have.
     OSError
         When the disk is full or not writable.
     """
     path = os.fspath(path)
+    if not overwrite and os.path.lexists(path):
+        raise FileExistsError(f"{path!r} is there already. Give another name, or overwrite=True to replace it.")
     text = json.dumps(config, default=_plain, sort_keys=True).encode()
     written = {f"{name}.npy": _to_native(name, np.asarray(array)) for name, array in sorted(arrays.items())}
     members = {"config.json": {"size": len(text), "sha256": hashlib.sha256(text).hexdigest()}}

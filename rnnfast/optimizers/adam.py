@@ -33,9 +33,8 @@ class Adam(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(learning_rate, **common)
-        self._check("beta_1", beta_1, 0.0 <= beta_1 < 1.0, "in [0, 1)")
-        self._check("beta_2", beta_2, 0.0 <= beta_2 < 1.0, "in [0, 1)")
-        self.beta_1, self.beta_2, self.epsilon, self.amsgrad = float(beta_1), float(beta_2), epsilon, bool(amsgrad)
+        self.beta_1, self.beta_2 = self._number("beta_1", beta_1, "in [0, 1)"), self._number("beta_2", beta_2, "in [0, 1)")
+        self.epsilon, self.amsgrad = self._number("epsilon", epsilon, "at least 0"), bool(amsgrad)
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -99,9 +98,8 @@ class Nadam(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(learning_rate, **common)
-        self._check("beta_1", beta_1, 0.0 <= beta_1 < 1.0, "in [0, 1)")
-        self._check("beta_2", beta_2, 0.0 <= beta_2 < 1.0, "in [0, 1)")
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), epsilon
+        self.beta_1, self.beta_2 = self._number("beta_1", beta_1, "in [0, 1)"), self._number("beta_2", beta_2, "in [0, 1)")
+        self.epsilon = self._number("epsilon", epsilon, "at least 0")
         self._product = (0, 1.0)  # t and U_t of the last step asked for: a run of steps costs one factor each
 
     @property

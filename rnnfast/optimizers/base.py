@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rnnfast import schedules
+
+
+RANGES: dict[str, Callable[[float], bool]] = {
+    "at least 0": lambda x: x >= 0,
+    "greater than 0": lambda x: x > 0,
+    "in [0, 1]": lambda x: 0 <= x <= 1,
+    "in [0, 1)": lambda x: 0 <= x < 1,
+}
 
 
 class Optimizer:
@@ -53,25 +61,22 @@ class Optimizer:
     ) -> None:
         self.name = name or type(self).__name__.lower()
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
-        for key, value in {**clips, "weight_decay": weight_decay}.items():
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number | None):
-                raise ValueError(f"{type(self).__name__} {self.name!r}: {key} must be a number, got {value!r}.")
-        given = {key: value for key, value in clips.items() if value is not None}
+        given = {key: self._number(key, value, "greater than 0") for key, value in clips.items() if value is not None}
         if len(given) > 1:
             raise ValueError(f"{type(self).__name__} {self.name!r}: only one kind of clipping can be set, got {given}.")
-        for key, value in given.items():
-            self._check(key, value, value > 0.0, "greater than 0")
-        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
-        if weight_decay is not None:
-            self._check("weight_decay", weight_decay, weight_decay >= 0.0, "at least 0")
-        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = (given.get(key) for key in clips)
+        self.weight_decay = None if weight_decay is None else self._number("weight_decay", weight_decay, "at least 0")
         self.iterations = 0
         self._rate = self._as_rate(learning_rate)
         self._slots: list[list[np.ndarray]] = []
 
-    def _check(self, name: str, value: float, holds: bool, wanted: str) -> None:
-        if not holds or math.isinf(value):
+    def _number(self, name: str, value: Any, wanted: str) -> float:
+        """An argument as a float, if it is a finite number of the range of that name."""
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ValueError(f"{type(self).__name__} {self.name!r}: {name} must be a number, got {value!r}.")
+        if not math.isfinite(value) or not RANGES[wanted](value):
             raise ValueError(f"{type(self).__name__} {self.name!r}: {name} must be {wanted}, got {value!r}.")
+        return float(value)
 
     def _as_rate(self, value: Any) -> float | schedules.LearningRateSchedule:
         if isinstance(value, dict):
@@ -83,8 +88,7 @@ class Optimizer:
                 f"{type(self).__name__} {self.name!r}: learning_rate must be a float or a LearningRateSchedule, "
                 f"got {value!r}."
             )
-        self._check("learning_rate", float(value), float(value) >= 0.0, "at least 0")
-        return float(value)
+        return self._number("learning_rate", float(value), "at least 0")
 
     @property
     def learning_rate(self) -> float:

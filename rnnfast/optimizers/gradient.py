@@ -30,8 +30,7 @@ class SGD(Optimizer):
 
     def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **common: Any) -> None:
         super().__init__(learning_rate, **common)
-        self._check("momentum", momentum, 0.0 <= momentum <= 1.0, "in [0, 1]")
-        self.momentum, self.nesterov = float(momentum), bool(nesterov)
+        self.momentum, self.nesterov = self._number("momentum", momentum, "in [0, 1]"), bool(nesterov)
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -73,9 +72,8 @@ class RMSprop(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(learning_rate, **common)
-        self._check("rho", rho, 0.0 <= rho <= 1.0, "in [0, 1]")
-        self._check("momentum", momentum, 0.0 <= momentum <= 1.0, "in [0, 1]")
-        self.rho, self.momentum, self.epsilon, self.centered = float(rho), float(momentum), epsilon, bool(centered)
+        self.rho, self.momentum = self._number("rho", rho, "in [0, 1]"), self._number("momentum", momentum, "in [0, 1]")
+        self.epsilon, self.centered = self._number("epsilon", epsilon, "at least 0"), bool(centered)
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -119,9 +117,8 @@ class Adagrad(Optimizer):
         **common: Any,
     ) -> None:
         super().__init__(learning_rate, **common)
-        holds = initial_accumulator_value >= 0.0
-        self._check("initial_accumulator_value", initial_accumulator_value, holds, "at least 0")
-        self.initial_accumulator_value, self.epsilon = float(initial_accumulator_value), epsilon
+        self.initial_accumulator_value = self._number("initial_accumulator_value", initial_accumulator_value, "at least 0")
+        self.epsilon = self._number("epsilon", epsilon, "at least 0")
 
     @property
     def slot_names(self) -> tuple[str, ...]:

@@ -171,14 +171,14 @@ class OnnxModel:
 
     # -- files -----------------------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Write the model to one ".rnnf" file, atomically. Loading it needs neither onnx nor the ONNX file."""
         from rnnfast.models.saving import save_archive
 
         arrays = {f"weights/{i:06d}": a for i, a in enumerate(self._arrays)}
         xs, expected = self._proof()
         arrays |= dict(zip(selftest_names("input", len(xs)), xs, strict=True)) | dict(zip(selftest_names("output", len(expected)), expected, strict=True))
-        save_archive(path, {"class_name": type(self).__name__, "config": self._description}, arrays)
+        save_archive(path, {"class_name": type(self).__name__, "config": self._description}, arrays, overwrite)
 
     def _proof(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Inputs and what comes out: the source's own numbers if there are any. A graph that takes none of the inputs tried has no self-test."""
