@@ -10,7 +10,6 @@ import numpy as np
 
 from rnnfast import schedules
 
-
 RANGES: dict[str, Callable[[float], bool]] = {
     "at least 0": lambda x: x >= 0,
     "greater than 0": lambda x: x > 0,
