@@ -73,9 +73,10 @@ class Optimizer:
         """An argument as a float, if it is a finite number of the range of that name."""
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ValueError(f"{type(self).__name__} {self.name!r}: {name} must be a number, got {value!r}.")
-        if not math.isfinite(value) or not RANGES[wanted](value):
+        number = float(value)
+        if not math.isfinite(number) or not RANGES[wanted](number):
             raise ValueError(f"{type(self).__name__} {self.name!r}: {name} must be {wanted}, got {value!r}.")
-        return float(value)
+        return number
 
     def _as_rate(self, value: Any) -> float | schedules.LearningRateSchedule:
         if isinstance(value, dict):
