@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,15 @@ def rules():
     names = {"hashlib": hashlib, "os": os, "Path": Path, "newer_group": newer}
     exec(compile(tree, str(SETUP), "exec"), names)
     return names
+
+
+def test_sources_that_are_not_compiled_say_what_to_do(tmp_path):
+    shutil.copytree(SETUP.parent / "rnnfast", tmp_path / "rnnfast", ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.c", "__pycache__"))
+    found = subprocess.run([sys.executable, "-c", "import rnnfast"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    assert found.returncode == 1
+    last = found.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: {tmp_path / 'rnnfast' / '_engine'} holds rnnfast's sources")
+    assert "pip install -e ." in last
 
 
 def test_content_decides_and_dates_where_nothing_is_recorded(rules, tmp_path):

@@ -1,6 +1,13 @@
 """The compiled engine. No word of Keras below this line."""
 
-from rnnfast._engine.attention import AttentionOp
+try:
+    from rnnfast._engine.attention import AttentionOp
+except ModuleNotFoundError as error:
+    if error.name != "rnnfast._engine.attention":
+        raise
+    raise ImportError(
+        f"{__path__[0]} holds rnnfast's sources, which are not compiled there. Start Python in another folder to use an installed rnnfast, or compile them with `pip install -e .`."
+    ) from error
 from rnnfast._engine.buffers import Buffer, Rows, Version
 from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, dot4, elementwise, elementwise_back, isa, lanes, parts_values, split_panel_values, tiles
