@@ -308,9 +308,9 @@ cdef class Lock:
 
 cdef double SHARE = 0.1, LEAST = 0.01   # of a program's time that calls of its slower way may cost: at first, and once it has long been slower
 cdef double FIRST = 1e-3, MOST = 50e-3  # seconds that they may cost at once and ever, unless the two ways are near each other
-cdef double COLD = 5e-3                     # seconds, at most, that the first call of another way may take longer
+cdef double COLD = 5e-3                 # seconds, at most, that the first call of another way may take longer
 cdef double YOUNG = 0.25                # seconds from its first call on in which a program says little: NumPy's threads may still spin
-cdef double OLDER = 4                   # times as old it is doubted again: a core may have been missing for longer
+cdef double OLDER = 4                   # times as old, it is doubted again: a core may have been missing for longer
 
 
 cdef class Trial:

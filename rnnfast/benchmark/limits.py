@@ -6,6 +6,7 @@ thread has an array of its own. They are those of the instruction set in use.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -36,20 +37,20 @@ def machine_limits(seconds: float = 0.1) -> Limits:
     return {"busy": busy(3 * seconds), "flops": total([lambda: multiply_adds(ROUNDS)] * cores, seconds), "reads": reads}
 
 
-def busy(seconds: float) -> float:
-    """Share of all CPUs that others take while this process sleeps; 0 where there is no /proc/stat."""
-
-    def jiffies() -> tuple[float, float]:
-        counts = [float(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-        return sum(counts), counts[3] + counts[4]  # idle, and idle for a disk
-
+def spent() -> np.ndarray:
+    """Seconds of all CPUs so far in /proc/stat's order: the fourth and fifth idle, the eighth given to others by a hypervisor. Zeros where there is no such file."""
     try:
-        before = jiffies()
-        time.sleep(seconds)
-        every, idle = (after - earlier for after, earlier in zip(jiffies(), before, strict=True))
+        return np.array(Path("/proc/stat").read_text().split()[1:9], float) / os.sysconf("SC_CLK_TCK")
     except OSError:
-        return 0.0
-    return 1 - idle / every if every else 0.0
+        return np.zeros(8)
+
+
+def busy(seconds: float) -> float:
+    """Share of all CPUs that others take while this process sleeps."""
+    before = spent()
+    time.sleep(seconds)
+    found = spent() - before
+    return 1 - float(found[3] + found[4]) / float(found.sum()) if found.any() else 0.0
 
 
 def joined(found: list[Limits]) -> Limits:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast.benchmark.cases import Case
+from rnnfast.benchmark.limits import spent
 
 TOLERANCE = 1e-4
 STOLEN_MOST, TRIES = 0.05, 10  # of one CPU's time during a measurement, and how often one is made that lost more
@@ -123,11 +124,8 @@ def prepare(workers: list[Worker], case: Case, folder: str) -> list[Worker]:
 
 
 def stolen() -> float:
-    """Seconds of all CPUs that a hypervisor has given to others so far; 0 where there is no /proc/stat."""
-    try:
-        return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
-    except OSError:
-        return 0.0
+    """Seconds of all CPUs that a hypervisor has given to others so far."""
+    return float(spent()[7])
 
 
 def timed(worker: Worker, slot: int, seconds: float) -> Any:
