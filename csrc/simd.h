@@ -6,6 +6,7 @@
  *   V(name)           name with the suffix of this type and ISA
  * Words: vec (LANES reals), ivec (LANES integers of the same size), vload, vstore (any address), vload_n, vstore_n (the first n lanes),
  * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y), vsel_negative (sign bit of s ? x : y);
+ * of vectors of 16 floats alone vlookup(table, i), lane by lane entry i mod 16 of the sixteen at a 64-byte boundary;
  * of float alone svec (2 LANES int16), vwiden8 (2 LANES int8 at an address as such), vmadd (products of two svec, added in pairs to an ivec), vdot4 (an ivec +
  * products of unsigned by signed bytes, added in fours; on AVX-512 for CPUs with VNNI alone, which the table's other words do not need).
  * Arithmetic on vec is C's own: + - * /. The build forbids contraction, so that only vfma fuses and a result does not depend on the shape
@@ -121,6 +122,20 @@ INLINE void V(vstore_n)(real *p, vec x, int64_t n) {
 }
 #define vload_n V(vload_n)
 #define vstore_n V(vstore_n)
+
+#if VBYTES == 64 && !REAL64
+#ifdef __AVX512F__
+#define vlookup(table, i) ((vec)_mm512_permutexvar_ps((__m512i)(i), _mm512_load_ps(table)))
+#else
+#define vlookup(table, i) V(lookup)((table), (i))
+INLINE vec V(lookup)(const void *table, ivec i) {
+    ivec all, x;
+    memcpy(&all, table, sizeof all);
+    for (int64_t lane = 0; lane < LANES; lane++) x[lane] = all[i[lane] & 15];
+    return (vec)x;
+}
+#endif
+#endif
 
 #if !REAL64
 typedef int16_t V(svec_t) __attribute__((vector_size(VBYTES)));

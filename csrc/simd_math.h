@@ -66,11 +66,31 @@ INLINE vec V(exp_nonpositive)(vec x) {
     return (V(expm1_core)(r) + 1) * scale; /* not p * scale + scale, whose product may be flushed where there is no fused multiply-add */
 }
 
-/* 1 / (1 + e), e = exp(-x) = 2^n (1 + p). Max error: 4 ULP. e stays finite; the result is flushed to 0 where it is not a normal number. */
+/* expm1_step(r): expm1(r) on |r| <= ln(2) / (2 STEPS). exp2_step: 2^(n / STEPS) for n in [-EXP_BIAS STEPS, EXP_BIAS STEPS], from n + EXP_BIAS STEPS in the low
+ * bits; 2^-EXP_BIAS is given as 0. Where sixteen numbers can be looked up, the steps are so small that degree 3 will do, minimax to 2e-9: a shorter chain for a
+ * recurrence. */
+#if VBYTES == 64 && !REAL64
+#define STEPS 16
+INLINE vec V(expm1_step)(vec r) { return vfma(r * r, vfma(r, vset(0x1.555556p-3), vset(0.500016212463379f)), r); }
+INLINE vec V(exp2_step)(vec biased) {
+    /* the mantissas of 2^(i / 16) less i in the place that the shift below leaves it in */
+    static const int32_t mantissas[16] __attribute__((aligned(64))) = {0,       -152893, -289342, -408621, -509968, -592590, -655657, -698305,
+                                                                       -719629, -718684, -694486, -646004, -572163, -471841, -343865, -187011};
+    return (vec)(((ivec)biased << (EXP_SHIFT - 4)) + (ivec)vlookup(mantissas, (ivec)biased));
+}
+#else
+#define STEPS 1
+#define expm1_step expm1_core
+#define exp2_step exp2_integer
+#endif
+
+/* 1 / (1 + e), e = exp(-x) = 2^(n / STEPS) (1 + p). Max error: 4 ULP. e stays finite; the result is flushed to 0 where it is not a normal number. */
 INLINE vec V(sigmoid)(vec x) {
-    const vec a = vmin(vset(-EXP_UNDERFLOW), vmax(vset(EXP_UNDERFLOW), x)), magic = vset(EXP_MAGIC + EXP_BIAS), n = vfma(a, vset(-LOG2_E), magic);
-    const vec minus_n = magic - n, p = V(expm1_core)(vfma(minus_n, vset(LN2_LO), vfma(minus_n, vset(LN2_HI), -a))), scale = V(exp2_integer)(n);
-    return 1 / vfma(p, scale, 1 + scale);
+    const vec a = vmin(vset(-EXP_UNDERFLOW), vmax(vset(EXP_UNDERFLOW), x)), magic = vset(EXP_MAGIC + STEPS * EXP_BIAS),
+              n = vfma(a, vset(-STEPS * LOG2_E), magic);
+    const vec minus_n = magic - n, p = V(expm1_step)(vfma(minus_n, vset(LN2_LO / STEPS), vfma(minus_n, vset(LN2_HI / STEPS), -a))), scale = V(exp2_step)(n);
+    /* 1 + scale waits for less, but is a rounding more, by which a step may begin below the end of the last one; between few steps it does not show */
+    return 1 / (STEPS > 1 ? 1 + vfma(p, scale, scale) : vfma(p, scale, 1 + scale));
 }
 
 /* exp(x) - 1 for x <= 0, relative to itself. Max error: 2 ULP. */
@@ -79,6 +99,20 @@ INLINE vec V(expm1_nonpositive)(vec x) {
     return vfma(V(expm1_core)(r), scale, scale - 1);
 }
 
+#if VBYTES == 64 && !REAL64
+#include "tanh_table.h"
+/* tanh(x), a polynomial for each piece of |x|. Max error: 2 ULP. A recurrence waits for no division and no exponential. */
+INLINE vec V(tanh)(vec x) {
+    const vec a = vmin(vset(9.02), vabs(x));
+    const ivec piece = (ivec)(a + 1) >> (EXP_SHIFT - 2); /* two bits of the exponent, two of the mantissa */
+    const vec u = a - vlookup(V(tanh_table)[0], piece), u2 = u * u;
+    vec c[7];
+    UNROLL
+    for (int k = 0; k < 7; k++) c[k] = vlookup(V(tanh_table)[k + 1], piece);
+    const vec q = vfma(vfma(vfma(c[6], u, c[5]), u2, vfma(c[4], u, c[3])), u2, vfma(c[2], u, c[1]));
+    return (vec)((ivec)vfma(q, u, c[0]) | ((ivec)x & vsignbit));
+}
+#else
 /* tanh(x) = (1 - e) / (1 + e), e = exp(-2|x|) = 2^n (1 + p), each of the two rounded once. Max error: 2 ULP. One part of ln 2 will do, since e is small where n
  * is large. */
 INLINE vec V(tanh)(vec x) {
@@ -87,6 +121,7 @@ INLINE vec V(tanh)(vec x) {
     const vec above = vfma(-p, scale, 1 - scale), below = vfma(p, scale, 1 + scale);
     return (vec)((ivec)(above / below) | ((ivec)x & vsignbit));
 }
+#endif
 
 /* log(1 + e) for e in [0, 1], by atanh. Max error: 3 ULP. */
 INLINE vec V(log1p_unit)(vec e) {
@@ -101,6 +136,9 @@ INLINE vec V(log1p_unit)(vec e) {
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)). Max error: 4 ULP. */
 INLINE vec V(softplus)(vec x) { return vmax(vset(0), x) + V(log1p_unit)(V(exp_nonpositive)(vnabs(x))); }
 
+#undef STEPS
+#undef expm1_step
+#undef exp2_step
 #undef EXP_MAGIC
 #undef EXP_BIAS
 #undef EXP_SHIFT

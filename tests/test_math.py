@@ -27,7 +27,9 @@ NAMES = sorted(set(_engine.ACTIVATIONS) - {"softmax", "log_softmax", "sparsemax"
 def sweep():
     """Every 509th float32, finite and sorted, and all neighbours of the places where implementations change their formula."""
     patterns = np.arange(0, 2**32, STRIDE, dtype=np.uint64).astype(np.uint32)
-    places = np.float32([2.0**-12, 0.25, 0.549, 0.625, 1.0, 8.664, 9.01, 16.6, 17.33, 87.336, 88.02, 88.7228, 103.97])
+    places = np.float32(
+        [2.0**-12, 0.25, 0.5, 0.549, 0.625, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8.664, 9.01, 9.02, 16.6, 17.33, 87.336, 88.02, 88.7228, 103.97]
+    )
     near = (places.view(np.uint32)[:, None] + np.arange(-2000, 2000)).astype(np.uint32).ravel()
     x = np.concatenate([patterns, near, near | np.uint32(1 << 31)]).view(np.float32)
     return np.sort(x[np.isfinite(x)])
