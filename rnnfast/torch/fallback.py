@@ -22,6 +22,7 @@ def warn_once(what: str) -> None:
 
 _autocast, _dispatching, _functions = torch._C._is_any_autocast_enabled, torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack
 _interpreters, _tracing = torch._C._functorch.peek_interpreter_stack, torch._C._get_tracing_state
+_wrapper = torch._C._functorch.is_functorch_wrapped_tensor  # also of one that has left its torch.func, which has no memory
 # what torch.compile reads the functions with that a call of its code calls; None otherwise, and where torch cannot say
 compiler = getattr(torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: None)
 
@@ -53,7 +54,7 @@ def unread(gradients: Any) -> str | None:
 
 def plain(t: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor (of one of the classes PLAIN) is contiguous memory of this type."""
-    return t.dtype is dtype and t.is_cpu and t.layout is torch.strided and t.is_contiguous() and not t.is_neg()
+    return t.dtype is dtype and t.is_cpu and t.layout is torch.strided and t.is_contiguous() and not t.is_neg() and not _wrapper(t)
 
 
 def unfit(tensors: Any) -> str | None:
@@ -63,6 +64,6 @@ def unfit(tensors: Any) -> str | None:
             return f"device '{t.device.type}'"
         if t.dtype not in DTYPES:
             return f"dtype {t.dtype}"
-        if type(t) not in PLAIN or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor():
+        if type(t) not in PLAIN or t.layout is not torch.strided or t.is_neg() or t._is_zerotensor() or _wrapper(t):
             return f"a {type(t).__name__} that is not plain memory"
     return None

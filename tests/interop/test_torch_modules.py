@@ -144,6 +144,31 @@ def test_cells_called_again(kind, bias):
             ours(*arguments)
 
 
+@pytest.mark.parametrize("batch", [1, 64, 130])
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_cells_at_larger_sizes(kind, batch):
+    """A row alone, and more rows than the gradients of weights are added up of at once."""
+    torch.manual_seed(0)
+    theirs, ours = pair(kind, 70, 135)
+    x, hx = torch.randn(batch, 70), states(kind, (), (batch,), 135)
+    hx = tuple(h.float() for h in hx) if isinstance(hx, tuple) else hx.float()
+    for given in (None, hx):
+        assert_same(everything(ours, x, given), everything(theirs, x, given), 3e-5)
+
+
+@pytest.mark.filterwarnings("ignore:rnnfast.torch. a Tensor that is not plain memory")
+@pytest.mark.parametrize("kind", ["RNN", "RNNCell"])
+def test_a_tensor_that_has_left_torch_func(kind):
+    theirs, ours = pair(kind, 3, 4)
+    left = []
+    torch.func.grad(lambda x: (left.append(x), x.square().sum())[1])(torch.randn(2, 3))
+    for _ in range(2):  # the second is the short way of cells
+        for mode in (torch.no_grad, torch.enable_grad):
+            with mode():
+                assert_same(leaves(ours(left[0])), leaves(theirs(left[0])), 1e-6)
+        ours(torch.randn(2, 3))
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_float32_at_larger_sizes(kind):
     torch.manual_seed(0)
