@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
     raise ImportError(
         f"{__path__[0]} holds rnnfast's sources, which are not compiled there. Start Python in another folder to use an installed rnnfast, or compile them with `pip install -e .`."
     ) from error
-from rnnfast._engine.buffers import Buffer, Rows, Version
+from rnnfast._engine.buffers import Buffer, Rows, Version, point_all
 from rnnfast._engine.convolution import WindowOp, WindowRows
 from rnnfast._engine.cpu import ACTIVATIONS, available_isas, dot4, elementwise, elementwise_back, isa, lanes, parts_values, split_panel_values, tiles
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
@@ -77,6 +77,7 @@ __all__ = [
     "lanes",
     "outer_scratch",
     "parts_values",
+    "point_all",
     "row_cell_facts",
     "set_float32_matmul_precision",
     "set_num_threads",

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class Buffer:
     @property
     def step(self) -> int: ...
     def point(self, address: int, stride: int, step: int = 0) -> None: ...
+
+def point_all(ports: list[tuple[Buffer, int]], tensors: Sequence[Any], zeros: int) -> None: ...
 
 class Version:
     now: int

@@ -284,6 +284,28 @@ cdef class Buffer:
         self.view.data, self.view.stride, self.view.step = <char *>address, stride, step
 
 
+def point_all(list ports, tensors, size_t zeros):
+    """Point buffers at tensors of PyTorch's.
+
+    Parameters
+    ----------
+    ports : list of (Buffer, int)
+        Each with the stride of its rows.
+    tensors : sequence
+        With `data_ptr()`; None for rows of zeros.
+    zeros : int
+        Address of a row of zeros.
+    """
+    cdef Buffer buffer
+    if len(ports) != len(tensors):
+        raise ValueError(f"point_all: must be given {len(ports)} tensors, got {len(tensors)}.")
+    for (buffer, stride), tensor in zip(ports, tensors):
+        if tensor is None:
+            buffer.point(zeros, 0)
+        else:
+            buffer.point(tensor.data_ptr(), stride)
+
+
 cdef class Version:
     """Of weights: how often they changed, and when panels were last made of them."""
 

@@ -23,6 +23,7 @@ cdef enum:
     SPLIT_UNITS = 2
     STATES_MOST = 8
     RUN_INPUTS = 4  # up to so many, x . W + b costs a run of steps less than reading it would
+    TURNED_ROWS = 64  # of a gradient that is added up turned: for so many, packed, the scratch of `outer` has room
 
 # Weights and buffers of one direction of one layer. Operands that a plan does not need are NULL.
 ctypedef struct layer:
@@ -77,6 +78,7 @@ ctypedef struct layer:
     operand *drecurrent
     operand *dbias
     operand *dvectors
+    int turned              # dkernel and drecurrent are the gradients' transposes, [columns, rows]
     operand *carry          # [states, batch, padded]
     operand *dh             # [count, padded] dL/d state after each step, for who wants to look at it
     operand *scratch        # [threads, scratch_size], see `sums`
@@ -658,7 +660,36 @@ cpdef int64_t outer_scratch(int64_t rows, int64_t k) noexcept nogil:
 ctypedef struct sums:
     rnnf_outer one[4 + STATES_MOST]
     int count
+    int64_t p0, p1  # unit panels that are this thread's
     char *scratch
+
+
+cdef void turned_sum(const layer *a, const sums *all, const operand *inputs, int64_t width, int slot, int gates, const int *order, char *target) noexcept nogil:
+    """target[columns, width] = gradients of `gates` gates of a product from `slot` on, transposed, . inputs."""
+    cdef rnnf_matmul g
+    cdef int zero = 0, i
+    cdef int64_t[4] shape = [0, width, 1, 1]
+    cdef int64_t p, u, r = 0, size = a.k.itemsize, lanes = a.k.lanes
+    cdef char *dg
+    if a.rows.count == 1:
+        for i in range(gates):
+            for u in range(all.p0 * lanes, min(all.p1 * lanes, a.units)):
+                dg = tape_at(a, 0, 0, slot + i) + (u // lanes * a.tape_panel + u % lanes) * size
+                a.k.scale(target + (order[i] * a.units + u) * width * size, inputs.data, (<float *>dg)[0] if size == 4 else (<double *>dg)[0], width)
+        return
+    memset(&g, 0, sizeof(g))
+    g.a_row, g.block, g.block_stride = 1, 1, a.cell.slots * lanes  # row by row of the tape, of which a unit is a column
+    g.panels, g.c_row, g.cols, g.nv, g.act = all.scratch, width, width, 4, ACT_linear
+    while r < a.rows.count:
+        g.blocks = shape[0] = min(<int64_t>TURNED_ROWS, a.rows.count - r)
+        a.k.pack(all.scratch, at(a, inputs, r), inputs.stride, shape, &zero)
+        for i in range(gates):
+            for p in range(all.p0, all.p1):
+                g.a = tape_at(a, 0, r, slot + i) + p * a.tape_panel * size
+                g.c = target + (order[i] * a.units + p * lanes) * width * size
+                a.k.matmul(&g, 0, min(lanes, a.units - p * lanes), 0, (width + 4 * lanes - 1) // (4 * lanes))
+        g.accumulate = 1
+        r += TURNED_ROWS
 
 
 cdef void add_sum(const layer *a, sums *all, const operand *inputs, int64_t k0, int64_t k1, int slot, int gates, int product, char *target) noexcept nogil:
@@ -667,6 +698,9 @@ cdef void add_sum(const layer *a, sums *all, const operand *inputs, int64_t k0, 
     cdef int i, first = slot - a.cell.phase[0].slot if product == 1 else slot
     cdef int64_t size = a.k.itemsize
     if k0 >= k1:
+        return
+    if a.turned and inputs != NULL:
+        turned_sum(a, all, inputs, k1, slot, gates, &a.order[product][first], target)
         return
     memset(g, 0, sizeof(rnnf_outer))
     g.b, g.b_row, g.b_panel, g.nv = tape_at(a, 0, 0, slot), a.cell.slots * a.k.lanes, a.tape_panel, gates
@@ -702,13 +736,14 @@ cdef void add_recurrent(const layer *a, sums *all, int64_t k0, int64_t k1) noexc
 cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept nogil:
     """Threads share unit panels, or, where one gate makes these fewer than the inputs, the rows of the gradients: each packs its own inputs alone."""
     cdef sums all
-    cdef int64_t p0 = 0, p1 = a.panels, x0 = 0, x1 = a.inputs, h0 = 0, h1 = a.units
-    cdef bint by_inputs = a.cell.gates == 1
+    cdef int64_t x0 = 0, x1 = a.inputs, h0 = 0, h1 = a.units
+    cdef bint by_inputs = a.cell.gates == 1 and not a.turned
+    all.p0, all.p1 = 0, a.panels
     if by_inputs:
         share(a.inputs, team, member, 12, &x0, &x1)
         share(a.units, team, member, 12, &h0, &h1)
     else:
-        share(a.panels, team, member, 1, &p0, &p1)
+        share(a.panels, team, member, 1, &all.p0, &all.p1)
     all.count, all.scratch = 0, a.scratch.data + member * a.scratch_size * a.k.itemsize
     add_sum(a, &all, a.x, x0, x1, 0, a.cell.gates, 0, a.dkernel.data)
     if a.drecurrent != NULL:
@@ -720,8 +755,8 @@ cdef void weight_gradients(const layer *a, rnnf_team *team, int member) noexcept
                 add_sum(a, &all, NULL, 0, 1, a.cell.phase[0].slot, a.cell.phase[0].product_gates, 1, a.dbias.data + a.cell.gates * a.units * a.k.itemsize)
         if a.dvectors != NULL:
             add_sum(a, &all, NULL, 0, 1, a.cell.vector_slot, a.cell.vectors, 2, a.dvectors.data)
-    if all.count > 0 and p0 < p1:
-        a.k.outer(&all.one[0], a.rows.count, p0, p1)
+    if all.count > 0 and all.p0 < all.p1:
+        a.k.outer(&all.one[0], a.rows.count, all.p0, all.p1)
 
 
 cdef void input_gradient(const layer *a, rnnf_team *team, int member) noexcept nogil:
@@ -766,8 +801,8 @@ cdef class RecurrentLayer(Op):
     buffers : dict of str to Buffer
         By the names of the fields of `layer`; what is missing is not computed.
     sizes : dict of str to int
-        inputs, units, chunk, within, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows, states, wide, shown_timed, vector_count,
-        kernel_weights, recurrent_weights.
+        inputs, units, chunk, within, tape_panel, reverse, act, gate, split, scratch_size, recurrent_bias_rows, turned, states, wide, shown_timed,
+        vector_count, kernel_weights, recurrent_weights.
     order : pair of sequences of int
         Gate of the engine -> Keras' gate, of the kernel and of the recurrent kernel's first phase.
     backward : bool
@@ -795,7 +830,7 @@ cdef class RecurrentLayer(Op):
         a.panels = (a.units + a.k.lanes - 1) // a.k.lanes
         a.padded = a.panels * a.k.lanes
         a.reverse, a.act, a.gate, a.split, a.within = sizes["reverse"], sizes["act"], sizes["gate"], sizes["split"], sizes["within"]
-        a.scratch_size, a.recurrent_bias_rows = sizes.get("scratch_size", 0), sizes.get("recurrent_bias_rows", 0)
+        a.scratch_size, a.recurrent_bias_rows, a.turned = sizes.get("scratch_size", 0), sizes.get("recurrent_bias_rows", 0), sizes["turned"]
         for i in range(2):
             for j in range(len(order[i])):
                 a.order[i][j] = order[i][j]

@@ -55,6 +55,8 @@ class Direction:
         What the matrices are stored as.
     order : pair of tuples of int, or ()
         Gate of the engine -> gate of the kernel and of the recurrent kernel; () where they stand in Keras' order.
+    turned : bool
+        Whether the gradients of the kernels are written as their transposes.
     """
 
     cell: str
@@ -78,6 +80,7 @@ class Direction:
     output: str = "state"
     weights: str | None = None
     order: tuple[tuple[int, ...], ...] = ()
+    turned: bool = False
 
     @property
     def width(self) -> int:

@@ -138,7 +138,7 @@ class _Layer(Part):
             "zero_pads": int(d.zero_output), "scratch_size": self._scratch_size(),
             "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
             "vector_count": self.vector_count, "kernel_weights": self.kernel_weights, "recurrent_weights": self.recurrent_weights,
-            "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2),
+            "recurrent_bias_rows": int(d.bias is not None and len(d.bias.shape) == 2), "turned": int(d.turned),
         }  # fmt: skip
         given = {name: buffer for name, buffer in self.buffers.items() if buffer is not None}
         slots = self.b.live.slot() if self.b.live is not None and d.kept else None
