@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import _VF
 
-from rnnfast import _engine
 from rnnfast.torch.fallback import unread, warn_once
 from rnnfast.torch.plans import Bound, Size
 from rnnfast.torch.weights import Spec, Weights
@@ -51,16 +50,6 @@ class Engine:
             self.idle.pop(next(iter(self.idle)), None)
         self.idle.setdefault(bound.size, []).append(bound)
 
-    def step(self, x: torch.Tensor, states: tuple[torch.Tensor, ...], threads: int) -> Tensors:
-        """A cell's states after contiguous x [B, I] and states [B, H], without gradients."""
-        size = Size(len(x), 1, False, bool(states), 0.0, False, False, False, threads, _engine.get_float32_matmul_precision())
-        bound = self.take(size)
-        self.weights.pack(threads)
-        ends = [torch.empty_like(state) for state in states] or [x.new_empty((len(x), width)) for width in self.spec.widths]
-        bound.step((x, *states, *ends))
-        self.give(bound)
-        return ends
-
 
 class Lease:
     """A plan whose arena holds the tape of one forward; given back when it goes."""
@@ -98,22 +87,28 @@ class Call:
         engine, size, spec = self.engine, self.size, self.engine.spec
         bound = engine.take(size)
         engine.weights.pack(size.threads)
+        ends = [x.new_empty(shape) for shape in bound.shapes]
+        if not spec.sequence:
+            bound.step((x, *states, *ends))
+            return bound, ends
         bound.set_rows(self.time, self.batch_sizes)
-        ends = [x.new_empty((*spec.stack, size.batch, width)) for width in spec.widths]
-        y = x.new_empty((*x.shape[:-1], spec.width * spec.directions)) if spec.sequence else None
+        y = x.new_empty((*x.shape[:-1], spec.width * spec.directions))
         bound.forward(x, states, y, ends, self.seeds)
-        return bound, ends if y is None else [y, *ends]
+        return bound, [y, *ends]
 
-    def back(self, bound: Bound, x: torch.Tensor, states: Tensors, grads: list[Any]) -> list[Any]:
+    def back(self, bound: Bound, x: torch.Tensor, states: Tensors, grads: Any) -> list[Any]:
         """Gradients of x, the states and the weights."""
-        bound.set_rows(self.time, self.batch_sizes)
         grads = [None if g is None or g._is_zerotensor() else g.resolve_neg().contiguous() for g in grads]
-        dy = grads.pop(0) if self.engine.spec.sequence else None
-        self.engine.weights.pack(self.size.threads)
+        if bound.reads_weights:
+            self.engine.weights.pack(self.size.threads)
         swapped = self.size.batch_first
         dx = x.new_empty((x.shape[1], x.shape[0], x.shape[2]) if swapped else x.shape) if self.size.dx else None
         dstates = [torch.empty_like(state) for state in states] if self.size.dstates else []
-        dweights = bound.backward(x, dy, grads, dx, dstates)
+        if self.engine.spec.sequence:
+            bound.set_rows(self.time, self.batch_sizes)
+            dweights = bound.backward(x, grads.pop(0), grads, dx, dstates)
+        else:
+            dweights = bound.step_back(x, grads, dx, dstates)
         given: list[Any] = [*dstates] if dstates else [None] * len(states)
         return [dx.transpose(0, 1) if dx is not None and swapped else dx, *given, *dweights]
 
@@ -123,7 +118,7 @@ def run(engine: Engine, size: Size, time: int, batch_sizes: Any, x: torch.Tensor
     # torch's generator draws the seeds, so that torch.manual_seed and checkpoints rule
     call = Call(engine, size, time, batch_sizes, [int(torch.randint(2**62, ())) for _ in range(engine.spec.layers - 1)] if size.rate > 0 else [])
     if size.gradients:
-        return Through.apply(call, len(states), x, *states, *weights)
+        return apply(call, len(states), x, *states, *weights)
     bound, outputs = call.run(x, states)
     engine.give(bound)
     return outputs
@@ -148,11 +143,14 @@ class Through(torch.autograd.Function):
         if reason is not None:
             return (None, None, *again(ctx.call, x, states, weights, grads, reason))
         call, lease, ctx.lease = ctx.call, ctx.lease, None
-        call.engine.weights.bring(weights)
+        if lease is None or lease.bound.reads_weights:
+            call.engine.weights.bring(weights)
         if lease is None:  # the first backward has used the tape up
             lease = Lease(call.engine, call.run(x, states)[0])
-        found = call.back(lease.bound, x, states, list(grads))
-        return (None, None, *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad[2:], strict=True)))
+        return (None, None, *call.back(lease.bound, x, states, grads))  # autograd drops those that nobody has asked for
+
+
+apply = super(torch.autograd.Function, Through).apply  # less what Function's own does for torch.func, neither under which nor from which anything comes here
 
 
 def again(call: Call, x: torch.Tensor, states: Tensors, weights: Tensors, grads: Any, reason: str) -> list[Any]:

@@ -76,13 +76,19 @@ class Accelerated:
         batch_first: bool = False, rate: float = 0.0,
     ) -> Any:  # fmt: skip
         """Run a call that fits."""
+        size = self._size(x, states, weights, batch, room_for(time), batch_first, rate)
+        return run(self._engine(x.dtype), size, time, batch_sizes, x.contiguous(), [t.contiguous() for t in states], weights)
+
+    def _size(
+        self, x: torch.Tensor, states: list[torch.Tensor], weights: list[torch.Tensor], batch: int, room: int, batch_first: bool = False, rate: float = 0.0
+    ) -> Size:
+        """Of the plan that these tensors need now."""
         dx = dstates = gradients = False
         if torch.is_grad_enabled():
-            dx, dstates = x.requires_grad, any(t.requires_grad for t in states)
-            gradients = dx or dstates or any(t.requires_grad for t in weights)
+            dx, dstates = x.requires_grad, True in [t.requires_grad for t in states]
+            gradients = dx or dstates or True in [t.requires_grad for t in weights]
         threads = min(_engine.get_num_threads(), torch.get_num_threads())
-        size = Size(batch, room_for(time), batch_first, bool(states), rate, gradients, dx, dstates, threads, _engine.get_float32_matmul_precision())
-        return run(self._engine(x.dtype), size, time, batch_sizes, x.contiguous(), [t.contiguous() for t in states], weights)
+        return Size(batch, room, batch_first, bool(states), rate, gradients, dx, dstates, threads, _engine.get_float32_matmul_precision())
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = dict(super().__getstate__())  # type: ignore[call-overload]
@@ -213,13 +219,13 @@ class Cell(Accelerated):
             return None
         spec, shape, pair = engine.spec, x.shape, self.torch_class is nn.LSTMCell
         if hx is None:
-            states: tuple[Any, ...] = ()
+            states: list[Any] = []
         elif pair:
-            states = hx
             if type(hx) is not tuple or len(hx) != 2:
                 return None
+            states = list(hx)
         else:
-            states = (hx,)
+            states = [hx]
         if len(shape) != 2 or shape[1] != spec.inputs or not shape[0] or not plain(x, engine.dtype):
             return None
         wanted = (shape[0], spec.units)
@@ -229,11 +235,7 @@ class Cell(Accelerated):
         weights = self._weights()
         if context() is not None or not engine.weights.holds(weights):
             return None
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights)):
-            ends = self._call(x, list(states), weights, shape[0], 1)
-        else:
-            threads = min(_engine.get_num_threads(), torch.get_num_threads())
-            ends = engine.step(x, states, threads)
+        ends = run(engine, self._size(x, states, weights, shape[0], 1), 1, None, x, states, weights)
         return tuple(ends) if pair else ends[0]
 
     def _step(self, x: Any, hx: Any) -> Any:

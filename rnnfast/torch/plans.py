@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rnnfast._engine import Buffer, Rows
+from rnnfast._engine import Buffer, Rows, point_all
 from rnnfast.plan import Builder, Tensor
 from rnnfast.plan.recurrent import add_recurrent
 from rnnfast.torch.weights import Weights
@@ -56,6 +56,8 @@ class Bound:
 
     def __init__(self, weights: Weights, size: Size) -> None:
         self.weights, self.size, self.spec = weights, size, weights.spec
+        self.reads_weights = self.spec.sequence or size.dx or size.dstates  # backward; a cell does for the gradients of what the step starts from alone
+        self.shapes = [(*self.spec.stack, size.batch, width) for width in self.spec.widths]  # of the states
         self.itemsize = 8 if self.spec.dtype == "float64" else 4
         b = self.builder = Builder(weights.params, size.rate > 0, size.gradients, size.threads)
         self.rows = Rows(size.batch, size.time)
@@ -64,6 +66,7 @@ class Bound:
         self.y = self._describe([self._given(i) for i in range(len(self.spec.widths))] if size.given else [])
         self.forward_ops = len(b.plan.ops) if size.gradients else -1  # all, of a plan without a backward part, which may join some when it is compiled
         self.zeros = np.zeros((max(self.spec.width, self.spec.units) + 64) * 2, self.spec.dtype)
+        self.nothing = int(self.zeros.ctypes.data)
         if size.gradients:
             self._describe_backward()
         self.seeds = [buffer for _, buffer in b.seeds]
@@ -105,12 +108,24 @@ class Bound:
         self.states_out = self._places("state_out")
         self.dstates_in = self._places("dstate_in") if self.size.dstates else []
         self.dstates_out = self._places("dstate_out") if self.size.gradients else []
-        ends = [buffers[0] for places in (self.states_in, self.states_out) for buffers in places]
-        self.ports = [(self.x.buffer, self.spec.inputs), *((buffer, width) for buffer, _, width in ends)]
         self.dx = (self.x.parts[0] if self.x.parts else self.x).grad
+        if not self.spec.sequence:
+            self._list_ports()
         states = [buffer for places in (self.states_out, self.dstates_in) for buffers in places for buffer, _, _ in buffers]
         taken = {id(buffer) for buffer in [self.y.buffer if self.y else None, self.dx, *self.y_parts, *self.dy_parts, *states]}
         b.plan.buffers = [buffer for buffer in b.plan.buffers if id(buffer) not in taken]
+
+    def _list_ports(self) -> None:
+        """What a cell's step and the step back read and write, each with the width of its rows."""
+        first = lambda *all_places: [(buffer, width) for places in all_places for ((buffer, _, width),) in places]
+        x = [(self.x.buffer, self.spec.inputs)]
+        self.ports = x + first(self.states_in, self.states_out)
+        if self.size.gradients:
+            own, (kernel, recurrent, *bias) = self.builder.recurrent[0].buffers, [v.shape for v in self.weights.sets[0].values()]
+            self.shapes_back = [kernel[::-1], recurrent[::-1], *bias]
+            names = ("dkernel", "drecurrent", "dbias")
+            dweights = [(own[name], shape[-1]) for name, shape in zip(names, self.shapes_back, strict=False)]
+            self.ports_back = first(self.dstates_out) + x + first(self.dstates_in) + dweights + ([(self.dx, self.spec.inputs)] if self.size.dx else [])
 
     def _places(self, name: str) -> list[list[tuple[Buffer, int, int]]]:
         """For each state and direction the buffer, its place in the caller's tensor in bytes, and its width."""
@@ -143,8 +158,7 @@ class Bound:
 
     def step(self, tensors: Sequence[torch.Tensor]) -> None:
         """As forward, of a cell: x, the states to start from if there are any, the states after."""
-        for (buffer, width), tensor in zip(self.ports, tensors, strict=True):
-            buffer.point(tensor.data_ptr(), width)
+        point_all(self.ports, tensors, self.nothing)
         self.program.run(0, self.forward_ops)
 
     def backward(
@@ -161,6 +175,16 @@ class Bound:
             self.program.run(self.forward_ops)
             return self.weights.gradients()
 
+    def step_back(self, x: torch.Tensor, dstates: list[torch.Tensor | None], dx: torch.Tensor | None, dstates_in: list[torch.Tensor]) -> list[torch.Tensor]:
+        """As backward, of a cell, whose weights' gradients are written where they are handed out."""
+        dweights = [x.new_empty(shape) for shape in self.shapes_back]
+        point_all(self.ports_back, [*dstates, x, *dstates_in, *dweights, *(() if dx is None else (dx,))], self.nothing)
+        self.program.run(self.forward_ops)
+        if self.spec.bias:
+            bias = dweights.pop()
+            dweights += bias.unbind() if bias.dim() == 2 else (bias, bias.clone())
+        return dweights
+
     def _point_x(self, x: torch.Tensor) -> None:
         n = self.spec.inputs
         if self.x.outside:
@@ -170,7 +194,7 @@ class Bound:
 
     def _point_y(self, parts: list[Buffer], tensor: torch.Tensor | None) -> None:
         """Each direction's columns of the caller's sequence; of None zeros, one row for all."""
-        address, whole = (self.zeros.ctypes.data, 0) if tensor is None else (tensor.data_ptr(), self.spec.width * len(parts))
+        address, whole = (self.nothing, 0) if tensor is None else (tensor.data_ptr(), self.spec.width * len(parts))
         for part in parts:
             if self.size.batch_first:
                 part.point(address, self.rows.time * whole, whole)
@@ -183,7 +207,7 @@ class Bound:
         for buffers, tensor in zip(directions, tensors, strict=True):
             if tensor is None:
                 for buffer, _, _ in buffers:
-                    buffer.point(self.zeros.ctypes.data, 0)
+                    buffer.point(self.nothing, 0)
             else:
                 address = tensor.data_ptr()
                 for buffer, place, width in buffers:

@@ -117,7 +117,7 @@ class Weights:
         }  # fmt: skip
         if spec.projection:
             return StagedDirection(**common, hidden=spec.units, projection=own["projection"], layer=StagedPart)
-        return Direction(**common, order=GRU_ORDER if spec.cell == "gru" else ())
+        return Direction(**common, order=GRU_ORDER if spec.cell == "gru" else (), turned=not spec.sequence)
 
     # -- up to date --------------------------------------------------------------------------------------------------------------
 
