@@ -45,9 +45,51 @@ def test_steps_are_those_of_the_careful_way(optimizer):
     assert np.array_equal(one.predict_on_batch(X), other.predict_on_batch(X))
 
 
+def ragged(sequences=True, loss="mse"):
+    model = Sequential([Input((None, 5)), layers.Conv1D(5, 3, strides=2, padding="causal"), layers.GRU(4, return_sequences=sequences), layers.Dense(4)])
+    model.set_weights([w * np.float32(0.5) for w in ragged_weights(model)])
+    model.compile("adam", loss)
+    return model
+
+
+def ragged_weights(model):
+    rng = np.random.default_rng(3)
+    return [rng.standard_normal(w.shape).astype(np.float32) for w in model.get_weights()]
+
+
+@pytest.mark.parametrize("loss", ["mse", rnnfast.losses.MeanSquaredError(reduction="sum"), rnnfast.losses.MeanAbsoluteError(reduction="mean_with_sample_weight")])
+@pytest.mark.parametrize("make", [made, ragged, lambda loss: ragged(False, loss)])
+def test_steps_with_lengths(make, loss):
+    """Other lengths each time, the full ones, none at all, and rows without a step."""
+    one, other = make(loss=loss), make(loss=loss)
+    y = Y if make is made else Y[:, :5] if make is ragged else Y[:, 0].copy()
+    y = np.ascontiguousarray(y)
+    for lengths in ([1, 9, 3, 4, 5, 6], [9, 2, 2, 7, 8, 1], [9] * 6, [0, 0, 3, 0, 9, 0], None, [4, 4, 4, 4, 4, 5], [0] * 6, [1] * 6):
+        given = None if lengths is None else np.array(lengths)
+        assert one.train_on_batch(X, y, lengths=given) == careful(other, X, y, lengths=given)
+        assert straight(one)
+    same(one, other)
+    for wrong in (np.array([1, 2, 3, 4, 5, 10]), np.array([-1, 2, 3, 4, 5, 6]), np.ones(5, int)):
+        with pytest.raises(ValueError):
+            one.train_on_batch(X, y, lengths=wrong)
+    same(one, other)
+
+
+def test_fit_takes_the_same_steps_with_lengths():
+    one, other, lengths = made(), made(), np.array([1, 9, 3, 4, 5, 6])
+    one.fit(X, Y, lengths=lengths, batch_size=2, epochs=3, shuffle=False, verbose=0)
+    for _ in range(3):
+        for i in (0, 2, 4):
+            careful(other, X[i : i + 2], Y[i : i + 2], lengths=lengths[i : i + 2])
+    assert straight(one)
+    same(one, other)
+
+
 CHANGES = {
     "weighted": (lambda m: (X, Y), {"sample_weight": np.linspace(0, 1, 6)}),
     "lengths": (lambda m: (X, Y), {"lengths": np.array([1, 9, 3, 4, 5, 6])}),
+    "lengths as a list": (lambda m: (X, Y), {"lengths": [1, 9, 3, 4, 5, 6]}),
+    "a mask": (lambda m: (X, Y), {"mask": np.arange(9) < np.array([[1], [9], [3], [4], [5], [6]])}),
     "resets": (lambda m: (X, Y), {"resets": np.eye(6, 9, 2, bool)}),
     "truncate": (lambda m: (X, Y), {"truncate": (3, 3)}),
     "another size": (lambda m: (OTHER_X, OTHER_Y), {}),

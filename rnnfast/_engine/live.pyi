@@ -7,6 +7,9 @@ import numpy.typing as npt
 from rnnfast._engine.buffers import Buffer, Rows, Version
 from rnnfast._engine.program import Program
 
+class Lengths:
+    def __init__(self, rows: Rows, derived: Iterable[tuple[Rows, str, Rows]]) -> None: ...
+
 class Channel:
     program: Program
     def __init__(
@@ -18,8 +21,7 @@ class Channel:
         dtype: str,
         brief: bool = False,
         vocabulary: int = 0,
-        rows: Rows | None = None,
-        derived: Iterable[tuple[Rows, str, Rows]] = (),
+        lengths: Lengths | None = None,
     ) -> None: ...
 
 class Lesson:
@@ -34,8 +36,12 @@ class Lesson:
         scalars: np.ndarray,
         result: np.ndarray,
         version: Version,
+        lengths: Lengths | None = None,
+        scored: Rows | None = None,
+        weights: np.ndarray | None = None,
+        mean: bool = True,
     ) -> None: ...
-    def learn(self, x: Any, y: Any, scalars: tuple[float, ...]) -> float | None: ...
+    def learn(self, x: Any, y: Any, lengths: Any, scalars: tuple[float, ...]) -> float | None: ...
 
 class Predictor:
     version: Version | None

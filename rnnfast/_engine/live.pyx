@@ -49,6 +49,42 @@ cdef enum:
     WRITE = READ | cnp.NPY_ARRAY_WRITEABLE
 
 
+cdef class Lengths:
+    """Maps of rows that are made anew for the lengths of a call.
+
+    Parameters
+    ----------
+    rows : Rows
+        The input's.
+    derived : iterable of tuple
+        Maps that follow it, each with how and which one.
+    """
+
+    cdef Rows rows
+    cdef tuple derived
+    cdef form takes
+
+    def __init__(self, Rows rows, derived):
+        self.rows, self.derived, self.takes = rows, tuple(derived), form_of((rows.map.batch,), "int64")
+
+    cdef bint fit(self, object lengths) noexcept:
+        """Whether they need no closer look."""
+        cdef int64_t b
+        cdef const int64_t *given
+        if not fits(&self.takes, lengths, READ):
+            return False
+        given = <const int64_t *>cnp.PyArray_DATA(lengths)
+        for b in range(self.rows.map.batch):
+            if not 0 <= given[b] <= self.rows.map.time:
+                return False
+        return True
+
+    cdef object lay(self, object lengths):
+        self.rows.lay(NULL, <const int64_t *>cnp.PyArray_DATA(lengths))
+        for rows, how, parent in self.derived:
+            getattr(rows, how)(parent)
+
+
 cdef class Channel:
     """The straight way through a program of one input and one output, whose buffers are connected to arrays of these shapes already.
 
@@ -63,10 +99,8 @@ cdef class Channel:
         Whether a run is so short that another thread may wait for it.
     vocabulary : int
         Where the input is tokens, how many there are; else 0.
-    rows : Rows, optional
-        The input's map, if it comes with lengths.
-    derived : iterable of tuple
-        Maps that follow it, each with how and which one.
+    lengths : Lengths, optional
+        If the input comes with them.
     """
 
     cdef readonly Program program
@@ -74,16 +108,14 @@ cdef class Channel:
     cdef Buffer target
     cdef form takes
     cdef form gives
-    cdef form counts
-    cdef Rows rows
-    cdef tuple derived
+    cdef Lengths lengths
     cdef bint brief
     cdef int64_t vocabulary
     cdef int64_t token
 
-    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, bint brief=False, int64_t vocabulary=0, Rows rows=None, derived=()):
+    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, bint brief=False, int64_t vocabulary=0, Lengths lengths=None):
         self.program, self.source, self.target, self.brief, self.vocabulary = program, source, target, brief, vocabulary
-        self.rows, self.derived, self.counts = rows, tuple(derived), form_of(shapes[0][:1], "int64")
+        self.lengths = lengths
         self.takes, self.gives = form_of(shapes[0], "int64" if vocabulary else dtype), form_of(shapes[1], dtype)
 
     cdef bint point_at(self, object x) except -1:
@@ -124,31 +156,13 @@ cdef class Channel:
         self.program.finish()
         return out
 
-    cdef bint takes_lengths(self, object lengths) noexcept:
-        """Whether they need no closer look."""
-        cdef int64_t b
-        cdef const int64_t *given
-        if not fits(&self.counts, lengths, READ):
-            return False
-        given = <const int64_t *>cnp.PyArray_DATA(lengths)
-        for b in range(self.takes.shape[0]):
-            if not 0 <= given[b] <= self.takes.shape[1]:
-                return False
-        return True
-
-    cdef object follow(self, object lengths):
-        """Make all maps anew for these lengths."""
-        self.rows.lay(NULL, <const int64_t *>cnp.PyArray_DATA(lengths))
-        for rows, how, parent in self.derived:
-            getattr(rows, how)(parent)
-
     cdef object call(self, object x, object lengths):
         """As pass_through, to a new array; None too while another thread is in the program."""
         if not self.program.lock.take():
             return None
         try:
             if lengths is not None:
-                self.follow(lengths)
+                self.lengths.lay(lengths)
             return self.pass_through(x, None)
         finally:
             self.program.lock.give()
@@ -170,6 +184,14 @@ cdef class Lesson:
         Where the loss is written.
     version : Version
         Of the weights, which a step changes.
+    lengths : Lengths, optional
+        If the input comes with them.
+    scored : Rows, optional
+        With lengths, the output's map.
+    weights : ndarray of float64, optional
+        With lengths, what each of the output's rows weighs in the loss: all the same.
+    mean : bool
+        Whether that is their share, instead of one.
     """
 
     cdef readonly Program program
@@ -177,20 +199,32 @@ cdef class Lesson:
     cdef Buffer target
     cdef form takes
     cdef form aims
+    cdef Lengths lengths
+    cdef Rows scored
+    cdef double[::1] weights
+    cdef bint mean
     cdef double[::1] scalars
     cdef double[::1] result
     cdef Version version
 
-    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, double[::1] scalars, double[::1] result, Version version):
+    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, double[::1] scalars, double[::1] result, Version version,
+                 Lengths lengths=None, Rows scored=None, double[::1] weights=None, bint mean=True):
         self.program, self.source, self.target, self.scalars, self.result, self.version = program, source, target, scalars, result, version
         self.takes, self.aims = form_of(shapes[0], dtype), form_of(shapes[1], dtype)
+        self.lengths, self.scored, self.weights, self.mean = lengths, scored, weights, mean
 
-    def learn(self, x, y, tuple scalars):
+    def learn(self, x, y, lengths, tuple scalars):
         """The loss before a step with these numbers of the optimizer; None, and no step, if anything needs a closer look."""
         cdef Py_ssize_t i
-        if not self.program.is_current() or not fits(&self.takes, x, READ) or not fits(&self.aims, y, READ) or not self.program.lock.take():
+        if not self.program.is_current() or not fits(&self.takes, x, READ) or not fits(&self.aims, y, READ):
+            return None
+        if (self.lengths is None) != (lengths is None) or (lengths is not None and not self.lengths.fit(lengths)) or not self.program.lock.take():
             return None
         try:
+            if lengths is not None:
+                self.lengths.lay(lengths)
+                for i in range(self.scored.map.count):
+                    self.weights[i] = 1.0 / self.scored.map.count if self.mean else 1.0
             self.source.view.data, self.target.view.data = <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(y)
             for i in range(len(scalars)):
                 self.scalars[i] = scalars[i]
@@ -250,7 +284,7 @@ cdef class Predictor:
         cdef Channel channel
         if mask is None and resets is None and self.version is not None and self.version.now == self.version.packed:
             for channel in self.channels:
-                if (channel.rows is None) == (lengths is None) and fits(&channel.takes, x, READ) and (lengths is None or channel.takes_lengths(lengths)):
+                if (channel.lengths is None) == (lengths is None) and fits(&channel.takes, x, READ) and (lengths is None or channel.lengths.fit(lengths)):
                     y = channel.call(x, lengths)
                     if y is not None:
                         return y

@@ -244,10 +244,9 @@ class Runner:
             plain = not (training or initial or self.inlets[0].tokens or self.inlets[0].maskers or any(cuts is not None for cuts in resets))
             if plain and len(xs) == len(bound.outputs) == 1:
                 (target, tensor), source, b = bound.outputs[0], bound.sources[0], bound.builder
-                rows = source.rows if valid[0] is not None else None
-                bound.direct = _engine.Channel(
-                    bound.program, source.buffer, target, (xs[0].shape, tensor.shape), self.dtype, b.plan.brief, rows=rows, derived=b.derived
-                )
+                lengths = _engine.Lengths(source.rows, b.derived) if valid[0] is not None else None
+                shapes = xs[0].shape, tensor.shape
+                bound.direct = _engine.Channel(bound.program, source.buffer, target, shapes, self.dtype, b.plan.brief, lengths=lengths)
                 self.connect(bound, xs, [np.empty(1, self.dtype)])
         return bound
 

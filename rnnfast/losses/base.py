@@ -96,6 +96,11 @@ class Loss:
         """Return `mask` without the values that the targets themselves exclude; here `mask` as it is."""
         return mask
 
+    @property
+    def averages(self) -> bool:
+        """Whether the values are divided by their number, or their weights' sum."""
+        return self.reduction not in ("sum", "none")
+
     def coefficients(self, shape: tuple[int, ...], sample_weight: Any = None, mask: Any = None) -> np.ndarray:
         """Return c, broadcastable to values v of `shape`, so that the reduced loss is ``sum(c * v)``."""
         weights = np.ones((1,) * len(shape))
@@ -106,8 +111,8 @@ class Loss:
         if mask is not None:
             mask = expand_weights(self.name, "mask", np.asarray(mask, bool), shape)
             weights = weights * mask
-            divisor *= np.count_nonzero(mask) / max(mask.size, 1)
-        if self.reduction in ("sum", "none"):
+            divisor = np.count_nonzero(mask) * (size / max(mask.size, 1))  # each of the mask stands for a whole number of values
+        if not self.averages:
             divisor = 1.0
         elif self.reduction == "mean_with_sample_weight":
             divisor = size if sample_weight is mask is None else float(np.broadcast_to(weights, shape).sum())

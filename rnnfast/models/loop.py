@@ -33,8 +33,8 @@ class Loop(Compilable):
         """Run one optimizer step; return the loss and, if ``_needs_predictions``, the predictions before it, a list for several outputs."""
         raise NotImplementedError
 
-    def _train_again(self, x: Any, y: Any) -> float | None:
-        """Run another step like the last one, that had nothing but x and y; return its loss, None (and no step) if anything differs or needs a look."""
+    def _train_again(self, x: Any, y: Any, lengths: Any) -> float | None:
+        """Run another step like the last one, that had nothing but x, y and perhaps lengths; return its loss, None (and no step) if anything differs or needs a look."""
         return None
 
     def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:

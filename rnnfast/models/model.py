@@ -119,15 +119,15 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
     def _train_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:
         if self._truncate is not None:
             return train_windows(self._stepper(), self._truncate, x, y, sample_weight, mask, resets)
-        if sample_weight is None and mask is None and resets is None:
-            loss = self._train_again(x, y)
+        if sample_weight is None and resets is None:
+            loss = self._train_again(x, y, mask)
             if loss is not None:
                 return loss, None
         return self._stepper().run(x, y, sample_weight, mask, True, resets)
 
-    def _train_again(self, x: Any, y: Any) -> float | None:
+    def _train_again(self, x: Any, y: Any, lengths: Any) -> float | None:
         steps = self._steps
-        return steps.again(x, y) if steps is not None and steps.runner is self._runner and steps.runner.current(alone=True) else None
+        return steps.again(x, y, lengths) if steps is not None and steps.runner is self._runner and steps.runner.current(alone=True) else None
 
     def _test_step(self, x: Any, y: Any, sample_weight: Any, mask: Any, resets: Any = None) -> tuple[float, Any]:
         return self._stepper().run(x, y, sample_weight, mask, False, resets)

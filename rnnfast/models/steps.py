@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast._engine import Buffer, Lesson
+from rnnfast._engine import Buffer, Lengths, Lesson
 from rnnfast.layers.runner import Arrays, Bound, Masks, Runner, States
 from rnnfast.models.goals import Goal, no_gradient
 from rnnfast.models.heads import Head
@@ -52,7 +52,7 @@ class Steps:
     gradient_norm : float or None
         Of the whole gradient before clipping, in the last training step.
     lesson : Lesson or None
-        What runs another step of arrays like the last step's, if that had nothing but them.
+        What runs another step of arrays like the last step's, if that had nothing but them and perhaps lengths.
     """
 
     def __init__(self, runner: Runner, heads: list[Head], optimizer: Optimizer, predictions: bool, before: Steps | None = None, log_norm: bool = False) -> None:
@@ -243,32 +243,36 @@ class Steps:
             total += goal.weight * loss
         if train:
             self._finish_update()
-            if carried is cuts[0] is None and not outputs and self.output_masks is self.no_masks:
+            bare = self.output_masks is self.no_masks or (getattr(mask, "ndim", 0) == 1 and counted is weights[0] is None)
+            if carried is cuts[0] is None and not outputs and bare:
                 self.lesson = self._lesson(bound)
         return total, (outputs if self.several else outputs[0]) if outputs else None
 
-    def again(self, x: Any, y: Any) -> float | None:
+    def again(self, x: Any, y: Any, lengths: Any) -> float | None:
         """The loss of another training step like the last one, None (and no step) if these arrays or that step need a closer look."""
         if self.lesson is None:
             return None
-        loss: float | None = self.lesson.learn(x, y, self.optimizer.step_scalars())
+        loss: float | None = self.lesson.learn(x, y, lengths, self.optimizer.step_scalars())
         if loss is not None:
             self.losses = [loss]
             self.optimizer.iterations += 1
         return loss
 
     def _lesson(self, bound: Bound) -> Lesson | None:
-        """The straight way through a plan whose buffers are connected, None if more than x and y may differ at the next step, or they are not taken as they are."""
+        """The straight way through a plan whose buffers are connected, None if more than x, y and lengths may differ at the next step, or they are not taken as they are."""
         goal: Goal = bound.extra["goals"][0]
+        scored, lengths = goal.y.rows, bound.sources[0].rows.masked
         if "lesson" not in bound.extra:
-            single = len(bound.sources) == len(self.heads) == 1 and not self.runner.inlets[0].tokens
+            single = len(bound.sources) == len(self.heads) == 1 and not (self.runner.inlets[0].tokens or self.runner.inlets[0].maskers)
+            single &= not (self.counts_last or bound.builder.late_rows or (lengths and goal.y.timed and not scored.masked))
             watched = self.measures or self.constrained or bound.extra["penalty"] is not None or goal.weight != 1.0
             numbers, dtype = (self.scalars, goal.result, self.runner.params.age), self.runner.dtype
             bound.extra["lesson"] = None
             if single and goal.plain and not (watched or bound.builder.seeds):
                 x, shapes = bound.sources[0], (bound.sources[0].shape, goal.y.shape)
-                bound.extra["lesson"] = Lesson(bound.program, x.buffer, goal.target, shapes, dtype, *numbers)
-        return bound.extra["lesson"] if goal.even else None
+                ragged = (Lengths(x.rows, bound.builder.derived), scored, goal.rows_weights, goal.loss.averages) if lengths else ()
+                bound.extra["lesson"] = Lesson(bound.program, x.buffer, goal.target, shapes, dtype, *numbers, *ragged)
+        return bound.extra["lesson"] if goal.even or lengths else None
 
     def _execute(self, bound: Bound, train: bool) -> float:
         """The native call; returns the penalties."""

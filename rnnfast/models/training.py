@@ -236,8 +236,8 @@ class Trainer(Loop):
         float, list of float or dict
             As :meth:`evaluate` returns them, of this batch alone.
         """
-        if sample_weight is class_weight is lengths is mask is resets is truncate is None:
-            loss = self._train_again(x, y)
+        if sample_weight is class_weight is mask is resets is truncate is None:
+            loss = self._train_again(x, y, lengths)
             if loss is not None:
                 self._loss_tracker.reset_state()
                 self._loss_tracker.update_state(loss, len(x))

@@ -150,7 +150,7 @@ class Through(torch.autograd.Function):
         return (None, None, *call.back(lease.bound, x, states, grads))  # autograd drops those that nobody has asked for
 
 
-apply = super(torch.autograd.Function, Through).apply  # less what Function's own does for torch.func, neither under which nor from which anything comes here
+apply = super(torch.autograd.Function, Through).apply  # without what Function.apply does for torch.func, of which nothing comes here: fallback.context and fallback.plain
 
 
 def again(call: Call, x: torch.Tensor, states: Tensors, weights: Tensors, grads: Any, reason: str) -> list[Any]:

@@ -645,15 +645,22 @@ def test_errors_are_torchs(kind, arguments):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_threads():
-    module, x = fast.LSTM(4, 8, num_layers=2), torch.randn(12, 3, 4)
-    expected = module(x)[0]
+@pytest.mark.parametrize(("module", "shape"), [(fast.LSTM(4, 8, num_layers=2), (12, 3, 4)), (fast.LSTMCell(4, 8), (3, 4)), (fast.GRUCell(4, 40), (3, 4))])
+def test_threads(module, shape):
+    x = torch.randn(shape)
+
+    def outcome():
+        first = module(x)
+        first = first[0] if isinstance(first, tuple) else first
+        return [first, *(torch.autograd.grad(first.square().sum(), list(module.parameters())) if torch.is_grad_enabled() else ())]
+
+    expected = outcome()
     wrong = []
 
     def work():
         for i in range(30):
             with torch.set_grad_enabled(i % 2 == 0):
-                if not torch.equal(module(x)[0], expected):
+                if not all(torch.equal(found, right) for found, right in zip(outcome(), expected, strict=False)):
                     wrong.append(i)
 
     team = [threading.Thread(target=work) for _ in range(3)]
