@@ -74,6 +74,16 @@ def test_pair_runs_beside_or_one_after_the_other(fixed):
     assert not beside and [c.split for c in choices] == [SPLIT_UNITS] * 2
 
 
+def test_pair_is_judged_by_the_rates_of_its_team(monkeypatch):
+    """A thread that runs beside another is one of a team whose rates were measured, not one of the machine assumed for a thread alone."""
+    fast = Machine(flops=127e9, l2_bytes=2 << 20, l2_rate=91e9, l3_rate=22e9, barrier=2e-7, region=2e-6, measured=True)
+    monkeypatch.setattr(schedule, "machine", lambda threads: Machine() if threads == 1 else fast)
+    for units in (32, 64, 128, 256):
+        assert choose_pair([work(1, 100, units)] * 2, 2, WAYS)[0]
+    beside, choices = choose_pair([work(1, 100, 512)] * 2, 2, WAYS)  # 4 MB, of which L2 keeps a quarter for one thread and half for two
+    assert not beside and [c.split for c in choices] == [SPLIT_UNITS] * 2
+
+
 @pytest.mark.parametrize(
     ("units", "threads", "stages"),
     [([64] * 4, 2, [2, 2]), ([64] * 4, 4, [1, 1, 1, 1]), ([64] * 3, 8, [1, 1, 1]), ([256, 32, 32, 32], 2, [1, 3])],

@@ -62,7 +62,8 @@ class Work:
         sizes = self.stored or (self.itemsize, self.itemsize)
         kernel, recurrent = width * self.inputs * sizes[0], width * self.depth * sizes[1]
         far = recurrent > 0.75 * m.l2_bytes
-        product, read = 2 * rows * width * self.depth / flops, max(0, recurrent - NEAREST) / (m.l3_rate if far else m.l2_rate)
+        kept = m.l2_bytes / 2 if far and rows == 1 else 0.0  # one row meets as much of a large kernel in L2 as the step before has left there
+        product, read = 2 * rows * width * self.depth / flops, max(0.0, recurrent - NEAREST - kept) / (m.l3_rate if far else m.l2_rate) + kept / m.l2_rate
         recurrent_seconds = max(_met(rows, product, read, far), self.depth * CHAIN)
         step = STEP + rows * width * EQUATIONS / flops + (2 * m.barrier if threads > 1 and self.depth else 0.0)
         far = kernel > 0.5 * m.l2_bytes
@@ -100,15 +101,17 @@ class Choice:
         return f"split={NAMES[self.split]} ({', '.join(f'{NAMES[way]} {1e6 * s:.3g}' for way, s in self.seconds.items())} us)"
 
 
-def choose_split(work: Work, threads: int, ways: tuple[int, ...] = (SPLIT_ROWS, SPLIT_UNITS)) -> Choice:
+def choose_split(work: Work, threads: int, ways: tuple[int, ...] = (SPLIT_ROWS, SPLIT_UNITS), team: int | None = None) -> Choice:
     """One thread, or a share of the rows (no meetings) or of the units (a meeting a step) for each of several.
 
     Parameters
     ----------
     ways : tuple of int
         Besides one thread, what the layer's op can do.
+    team : int, optional
+        Threads of the team of which these are part, whose rates count; `threads` by default.
     """
-    m = machine(threads)
+    m = machine(team or threads)
     seconds = {SPLIT_NONE: work.seconds(m, work.batch, work.units)}
     if threads > 1 and work.batch >= threads and SPLIT_ROWS in ways:
         seconds[SPLIT_ROWS] = work.seconds(m, -(-work.batch // threads), work.units)
@@ -124,7 +127,7 @@ def choose_pair(works: list[Work], threads: int, ways: tuple[int, ...]) -> tuple
     after = [choose_split(work, threads, ways) for work in works]
     if threads == 1:
         return True, after
-    beside = [choose_split(work, threads // 2, ways) for work in works]
+    beside = [choose_split(work, threads // 2, ways, threads) for work in works]
     together = max(c.best for c in beside) <= sum(c.best for c in after)
     return together, beside if together else after
 
