@@ -94,6 +94,17 @@ def test_wave_stages_are_balanced(units, threads, stages, fixed):
     assert 1 < wave.chunk <= 32
 
 
+def test_wave_instead_of_meetings_at_each_step(monkeypatch):
+    """By estimates that are about the same, a wave whose kernels stay in L2 is better; not one that reads them again in each chunk."""
+    monkeypatch.setattr(schedule, "machine", lambda threads: Machine(flops=105e9, l2_bytes=2 << 20, l2_rate=90e9, l3_rate=21e9, barrier=1.6e-7, region=2e-6))
+    for units, better in (64, True), (128, True), (256, False), (512, False):
+        layers = [work(1, 100, units)] * 4
+        choices = [choose_split(one, 2, WAYS) for one in layers]
+        wave = choose_wave(layers, 2)
+        assert wave.near == better
+        assert wave.better(sum(c.one for c in choices), sum(c.best for c in choices)) == better
+
+
 def test_calibration_is_finite_and_can_be_switched_off(monkeypatch):
     machine.machine.cache_clear()
     found = machine.machine(2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
 from rnnfast import _engine
 from rnnfast.plan.machine import L2_BYTES, Machine, machine
@@ -18,6 +19,7 @@ SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS = 0, 1, 2
 NAMES = ("one thread", "rows", "units")
 GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
 STEP = 50e-9  # seconds of a step beside its product
+MEETING = 1.1  # times what is estimated, at least, is what layers take that meet at each step
 HANDOVER = 200e-9  # seconds of beginning a chunk of a layer in a wavefront
 CHAIN = 1.2e-9  # seconds of one multiplication after another
 FEW, MANY = 0.5, 0.2  # of reading a kernel, what a few rows do not hide, and of reading it from behind the second cache, many
@@ -55,6 +57,12 @@ class Work:
     chunk: int
     stored: tuple[int, ...] = ()
     fresh: bool = False
+
+    @property
+    def kernel_bytes(self) -> int:
+        """Of both kernels."""
+        kernel, recurrent = self.stored or (self.itemsize, self.itemsize)
+        return self.gates * self.units * (self.inputs * kernel + self.depth * recurrent)
 
     def seconds(self, m: Machine, rows: int, units: int, threads: int = 1) -> float:
         """Of a thread that computes so many rows and units; with more threads than one they meet after each step."""
@@ -134,11 +142,16 @@ def choose_pair(works: list[Work], threads: int, ways: tuple[int, ...]) -> tuple
 
 @dataclass(frozen=True)
 class Wave:
-    """Layers as a wavefront: how many each stage has, the steps of a chunk, and what it is estimated to take."""
+    """Layers as a wavefront: how many each stage has, the steps of a chunk, what it is estimated to take, and whether all kernels of a stage stay in L2."""
 
     stages: list[int]
     chunk: int
     seconds: float
+    near: bool = False
+
+    def better(self, one: float, team: float) -> bool:
+        """Than one thread and than the team layer by layer, whose estimates are the lower the more often threads meet."""
+        return self.seconds < min(GAIN * one, (MEETING if self.near else GAIN) * team)
 
 
 def choose_wave(works: list[Work], threads: int) -> Wave:
@@ -152,9 +165,15 @@ def choose_wave(works: list[Work], threads: int) -> Wave:
         turns = -(-works[0].time // chunk)
         seconds = slowest * (turns + count - 1) / turns + (turns + count) * (m.barrier + max(stages) * HANDOVER)
         if best is None or seconds < best.seconds:
-            best = Wave(stages, chunk, seconds)
+            best = Wave(stages, chunk, seconds, _most(works, stages) <= 0.75 * m.l2_bytes)
     assert best is not None
     return best
+
+
+def _most(works: list[Work], stages: list[int]) -> int:
+    """Bytes of the kernels of the stage that has most."""
+    left = iter(works)
+    return max(sum(work.kernel_bytes for work in islice(left, count)) for count in stages)
 
 
 @lru_cache(maxsize=4096)
@@ -256,6 +275,6 @@ def choose_within(work: Work, threads: int, ways: tuple[int, ...]) -> bool:
     """Whether steps compute their gate inputs themselves, with so many rows in one thread: where both kernels stay in L2, or a chunk would be so short that W is
     read nearly as often, or there are rows enough to hide that, fewer of them where L3 has both kernels near."""
     rows = work.batch // threads if choose_split(work, threads, ways).split == SPLIT_ROWS else work.batch
-    kernels = (work.inputs + work.depth) * work.gates * work.units * work.itemsize
+    kernels = work.kernel_bytes
     hiding = ROWS_HIDING if kernels > KERNELS_NEAR else ROWS_HIDING // 2
     return rows >= ROWS_WITHIN and (kernels <= 0.75 * L2_BYTES or work.chunk <= 2 or rows >= hiding)

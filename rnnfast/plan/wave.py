@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rnnfast import _engine
 from rnnfast.plan.entry import Entry
-from rnnfast.plan.schedule import GAIN, SPLIT_NONE, choose_wave
+from rnnfast.plan.schedule import SPLIT_NONE, choose_wave
 
 if TYPE_CHECKING:
     from rnnfast.plan.direction import Part
@@ -44,7 +44,7 @@ def _best(chain: list[Entry], threads: int) -> list[Entry]:
     parts = [entry.part for entry in chain]
     wave = choose_wave([part.cost() for part in parts], threads)
     one, team = (sum(entry.seconds[i] for entry in chain) for i in range(2))
-    if wave.seconds > GAIN * min(one, team):
+    if not wave.better(one, team):
         return chain
     for entry in chain:
         entry.op.split = SPLIT_NONE
