@@ -5,7 +5,8 @@
  *   VBYTES            bytes of a native register: 16, 32 or 64
  *   V(name)           name with the suffix of this type and ISA
  * Words: vec (LANES reals), ivec (LANES integers of the same size), vload, vstore (any address), vload_n, vstore_n (the first n lanes),
- * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y), vsel_negative (sign bit of s ? x : y);
+ * vset, vfma (a*b + c), vmin, vmax (the second argument when either is NaN), vsel_lt (a < b ? x : y), vsel_negative (sign bit of s ? x : y),
+ * vfetch (the line at p, into L2);
  * of vectors of 16 floats alone vlookup(table, i), lane by lane entry i mod 16 of the sixteen at a 64-byte boundary;
  * of float alone svec (2 LANES int16), vwiden8 (2 LANES int8 at an address as such), vmadd (products of two svec, added in pairs to an ivec), vdot4 (an ivec +
  * products of unsigned by signed bytes, added in fours; on AVX-512 for CPUs with VNNI alone, which the table's other words do not need).
@@ -27,6 +28,7 @@ typedef int32_t V(ivec_t) __attribute__((vector_size(VBYTES)));
 #define vload(p) ((vec) * (const V(vec_any_t) *)(p))
 #define vstore(p, x) (*(V(vec_any_t) *)(p) = (V(vec_any_t))(x))
 #define vset(x) ((real)(x) - (vec){0})
+#define vfetch(p) __builtin_prefetch(p, 0, 2)
 
 #if VBYTES == 64 && defined(__AVX512F__)
 #if REAL64

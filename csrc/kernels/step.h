@@ -149,6 +149,8 @@ INLINE void V(step_panels)(const rnnf_step *given, const V(phase_shape) c, V(gat
         t.next = !far || r > r0 ? 0 : within ? tx.w + on * k->inputs : t.w + on * depth;
         const real *x = (const real *)k->x_gates + r * k->x_row + (within ? 0 : panel * c.xg * LANES);
         t.a = (const real *)k->a + r * k->a_row;
+        for (int64_t m = 0; k->y && m < n; m++) /* else the stores at the end wait for these lines one after the other */
+            for (int64_t i = 0; i < units * LANES; i += LINE_BYTES / (int64_t)sizeof(real)) vfetch((const real *)k->y + (r + m) * k->y_row + panel * LANES + i);
         if (within) {
             tx.a = x, x = (const real *)x_product;
             V(any_product)(&tx, np, nv, n, x_product);

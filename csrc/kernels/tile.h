@@ -36,7 +36,7 @@ INLINE void V(tile)(const V(tile_args) * t, const real *from, const int mr, cons
     for (int i = 0; i < mr * nw; i++) acc[i] = t->resume ? product[i] : t->init ? vload(t->init + i % nw * LANES) : vset(0);
     for (int64_t b = 0; b < t->blocks; b++) {
         const real *a = from + b * t->block_stride;
-        for (int64_t l = 0; l < t->fetch_lines; l++) __builtin_prefetch(t->fetch + b * t->fetch_step + l * LINE_BYTES, 0, 2);
+        for (int64_t l = 0; l < t->fetch_lines; l++) vfetch(t->fetch + b * t->fetch_step + l * LINE_BYTES);
         _Pragma("GCC unroll 4") /* and so fewer mispredicted ends of short loops */
             for (int64_t k = 0; k < t->block; k++, a += a_k, w += w_k) {
             if (mr <= nw && mr > 1) { /* hold the rows' values, stream the vectors: mr + 1 registers beside acc */
@@ -134,20 +134,28 @@ INLINE int V(next_share)(int64_t left, int64_t most) {
 #define PART_BYTES 16384
 #define WHOLE_BYTES (VBYTES == 64 ? 32768 : PART_BYTES) /* of a panel that is not worth parting */
 
+#define FETCH_DEPTH 16 /* of a part, for each portion of what is fetched ahead: more lines at once would keep a tile's own reads waiting */
+
 /* One part of the depth of rows_product. Each tile fetches its share of a part from `ahead` on, if that is not NULL. */
 INLINE void V(rows_pass)(V(tile_args) * t, int nv, int64_t rows, const real *ahead, vec *product) {
-    const int64_t most = ROWS_MOST(nv), lines = ahead ? PART_BYTES / LINE_BYTES / ((rows + most - 1) / most) : 0;
+    const int64_t most = ROWS_MOST(nv), blocks = t->blocks, block = t->block, stride = t->block_stride;
     const real *const a = t->a;
+    if (ahead) {
+        if (blocks == 1 && block % FETCH_DEPTH == 0) t->blocks = block / FETCH_DEPTH, t->block = FETCH_DEPTH, t->block_stride = FETCH_DEPTH * t->a_k;
+        const int64_t portions = (rows + most - 1) / most * t->blocks;
+        t->fetch = (const char *)ahead, t->fetch_lines = (PART_BYTES / LINE_BYTES + portions - 1) / portions, t->fetch_step = t->fetch_lines * LINE_BYTES;
+    }
     while (rows > 0) {
         const int64_t mr = V(next_share)(rows, most), tiles = rows >= 2 * most && !ahead ? rows / most - 1 : 1;
         t->a_next = mr * t->a_row;
-        for (int64_t l = 0; l < lines; l++, ahead += LINE_BYTES / sizeof(real)) __builtin_prefetch(ahead, 0, 2);
         V(tiles)[nv - 1][mr - 1](t, tiles, product);
         t->a += tiles * t->a_next;
         product += tiles * mr * nv;
         rows -= tiles * mr;
+        if (ahead) t->fetch += t->blocks * t->fetch_step;
     }
     t->a = a;
+    if (ahead) t->blocks = blocks, t->block = block, t->block_stride = stride, t->fetch_lines = 0;
 }
 
 /* Rows [0, rows) against one panel of nv vectors: product[row][v]. A large panel that several tiles read is read in parts that stay in L1. *t is left as it
@@ -156,7 +164,7 @@ static void V(rows_product)(V(tile_args) * t, int nv, int64_t rows, vec *product
     const int plain = t->blocks == 1;
     int64_t *const count = plain ? &t->block : &t->blocks;
     const int64_t total = *count, a_step = plain ? t->a_k : t->block_stride, w_step = (plain ? 1 : t->block) * t->w_k;
-    const int64_t bytes = nv * VBYTES * (plain ? 1 : t->block), part = PART_BYTES / bytes;
+    const int64_t bytes = nv * VBYTES * (plain ? 1 : t->block), part = plain ? PART_BYTES / bytes / FETCH_DEPTH * FETCH_DEPTH : PART_BYTES / bytes;
     const int64_t most = rows <= ROWS_MOST(nv) || total * bytes <= WHOLE_BYTES || part < 1 ? total : part;
     const real *const a = t->a, *const w = t->w;
     int64_t done = 0;
