@@ -102,6 +102,20 @@ def test_order_and_company_of_rows(spec, rng):
             assert same(model(x[rows], lengths=pick(rows)), full[rows])
 
 
+@pytest.mark.parametrize(("cell", "units"), [("LSTM", 690), ("GRU", 809), ("SimpleRNN", 1371)])  # of no even number of parts
+def test_company_of_rows_with_kernels_that_are_fetched_ahead(cell, units, rng):
+    """Beyond 7 MB, and six rows."""
+    spec = ("Sequential", [cases.recurrent(cell, units, recurrent_initializer="glorot_uniform", **SEQUENCE)])
+    model = cases.build(rnnfast, spec, "float32")
+    model.build((None, None, 45))
+    x = rng.standard_normal((71, 3, 45), np.float32)
+    few = np.concatenate([model.predict_on_batch(x[r : r + 4]) for r in range(0, 71, 4)])
+    for threads in (1, 2):
+        rnnfast.set_num_threads(threads)
+        for rows in (71, 36, 13, 7):
+            assert np.array_equal(model.predict_on_batch(x[:rows]), few[:rows])
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("spec", models("rnn", "lstm", "gru-wide", "gru-before", "bidirectional"))
 def test_gate_inputs_within_steps_or_before_them(spec, threads, rng):
