@@ -23,7 +23,6 @@ cdef enum:
     SPLIT_UNITS = 2
     STATES_MOST = 8
     RUN_INPUTS = 4  # up to so many, x . W + b costs a run of steps less than reading it would
-    TURNED_ROWS = 64  # of a gradient that is added up turned: for so many, packed, the scratch of `outer` has room
 
 # Weights and buffers of one direction of one layer. Operands that a plan does not need are NULL.
 ctypedef struct layer:
@@ -670,6 +669,7 @@ cdef void turned_sum(const layer *a, const sums *all, const operand *inputs, int
     cdef int zero = 0, i
     cdef int64_t[4] shape = [0, width, 1, 1]
     cdef int64_t p, u, r = 0, size = a.k.itemsize, lanes = a.k.lanes
+    cdef int64_t most = outer_scratch(1, width) // ((width + lanes - 1) // lanes * lanes)  # rows for which, packed, there is room
     cdef char *dg
     if a.rows.count == 1:
         for i in range(gates):
@@ -681,7 +681,7 @@ cdef void turned_sum(const layer *a, const sums *all, const operand *inputs, int
     g.a_row, g.block, g.block_stride = 1, 1, a.cell.slots * lanes  # row by row of the tape, of which a unit is a column
     g.panels, g.c_row, g.cols, g.nv, g.act = all.scratch, width, width, 4, ACT_linear
     while r < a.rows.count:
-        g.blocks = shape[0] = min(<int64_t>TURNED_ROWS, a.rows.count - r)
+        g.blocks = shape[0] = min(most, a.rows.count - r)
         a.k.pack(all.scratch, at(a, inputs, r), inputs.stride, shape, &zero)
         for i in range(gates):
             for p in range(all.p0, all.p1):
@@ -689,7 +689,7 @@ cdef void turned_sum(const layer *a, const sums *all, const operand *inputs, int
                 g.c = target + (order[i] * a.units + p * lanes) * width * size
                 a.k.matmul(&g, 0, min(lanes, a.units - p * lanes), 0, (width + 4 * lanes - 1) // (4 * lanes))
         g.accumulate = 1
-        r += TURNED_ROWS
+        r += most
 
 
 cdef void add_sum(const layer *a, sums *all, const operand *inputs, int64_t k0, int64_t k1, int slot, int gates, int product, char *target) noexcept nogil:
