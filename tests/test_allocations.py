@@ -63,6 +63,7 @@ rnnfast.set_num_threads(1)
 calls |= {
     "live step": lambda: live.step(frame, answer),
     "live process": lambda: live.process(chunk, answers),
+    "live step without an array for the result": lambda: live.step(frame),
     "large step": lambda: large.step(frame, wide),
     "large process": lambda: large.process(chunk, widths),
     "pool step": lambda: pool.step(some, rows, found),
@@ -93,7 +94,7 @@ os._exit(0)
 """
 
 
-LIVE = ["live step", "live process", "large step", "large process"]
+LIVE = ["live step", "live process", "live step without an array for the result", "large step", "large process"]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_no_allocation_after_the_first_call(counts, call):
     assert counts[call] == 0
 
 
-@pytest.mark.parametrize("call", LIVE[:2])
+@pytest.mark.parametrize("call", LIVE[:3])
 def test_short_calls_of_a_stream_take_no_lock(counts, call):
     assert counts[f"{call}, locks"] == 0
 

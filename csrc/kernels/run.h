@@ -3,6 +3,7 @@
  * The same chains of additions as a tile's and the same equations as a step's, hence the same bits. The unit panels stand in groups of about the same size
  * whose sums fit the registers; panels of one-gate products, which hold four unit panels, and the narrower one at their end share a group. */
 #define RUN_CHAINS 12
+#define RUN_TURNED 32
 
 /* The chains over `depth` values of one row for n vectors: panels of nv beside each other, the last one with as many as are left. */
 INLINE void V(run_product)(const real *a, int64_t depth, const real *w, const real *init, const int n, const int nv, vec *sums) {
@@ -85,13 +86,15 @@ INLINE void V(run_panels)(const rnnf_run *k, const V(phase_shape) c, V(gates_fn)
     const real *bias = k->bias ? (const real *)k->bias + first : 0, *recurrent_bias = at->recurrent_bias ? at->recurrent_bias + first : 0;
     const real *kernel = (const real *)k->kernel + first * k->inputs, *recurrent = at->recurrent + first * k->units;
     const int within = c.nv == c.xg && k->kernel;
+    const int behind = at->backwards && k->inputs >= RUN_TURNED; /* the kernel that was read last is read first */
     const real *const x = within ? (const real *)xs : at->x + panel * c.xg * LANES;
-    if (within && known && c.nv > 1) V(run_product)(at->x, k->inputs, kernel, bias, n, nv, xs);
-    else if (within) chains(at->x, k->inputs, kernel, bias, xs);
+    if (within && !behind && known && c.nv > 1) V(run_product)(at->x, k->inputs, kernel, bias, n, nv, xs);
+    else if (within && !behind) chains(at->x, k->inputs, kernel, bias, xs);
     (void)o;
     if (c.nv > 1 && c.nv == c.xg && stored(k) && at->depth) stored_product(o, recurrent_bias, panel * c.nv, np, c.nv, 1, hs);
     else if (known) V(run_product)(at->a, at->depth, recurrent, recurrent_bias, n, nv, hs);
     else chains(at->a, at->depth, recurrent, recurrent_bias, hs);
+    if (within && behind) chains(at->x, k->inputs, kernel, bias, xs);
     if (known && np <= 4) {
         UNROLL
         for (int u = 0; u < np; u++) V(run_gates)(k, c, gates, act, gate, (panel + u) * LANES, x + u * c.xg * LANES, hs + u * c.nv, at->h, mid[u]);

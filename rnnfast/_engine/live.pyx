@@ -1,5 +1,5 @@
 """Calls that go straight from a caller's arrays to the engine: of a program, of a live stream, of a pool of them. Nothing is looked at twice, and nothing is
-allocated but a result that the caller has no array for."""
+allocated but a result that the caller has no array for, if it is large or those before are still held."""
 import numpy as np
 
 cimport numpy as cnp
@@ -11,8 +11,12 @@ from rnnfast._engine.program cimport Program
 
 cnp.import_array()
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(void *)
+
 cdef enum:
     RANK_MOST = 6
+    RESULT_BYTES = 16 * 1024  # of arrays that a channel keeps
 
 # What an array of the caller's must be.
 cdef struct form:
@@ -108,6 +112,9 @@ cdef class Channel:
     cdef Buffer target
     cdef form takes
     cdef form gives
+    cdef bint keeps
+    cdef object older  # the last two results: a caller who puts each in the place of the one before holds one of them
+    cdef object newer
     cdef Lengths lengths
     cdef bint brief
     cdef int64_t vocabulary
@@ -117,6 +124,7 @@ cdef class Channel:
         self.program, self.source, self.target, self.brief, self.vocabulary = program, source, target, brief, vocabulary
         self.lengths = lengths
         self.takes, self.gives = form_of(shapes[0], "int64" if vocabulary else dtype), form_of(shapes[1], dtype)
+        self.keeps = np.prod(shapes[1]) * np.dtype(dtype).itemsize <= RESULT_BYTES
 
     cdef bint point_at(self, object x) except -1:
         """Read x; False if it needs a closer look."""
@@ -139,12 +147,21 @@ cdef class Channel:
                     return False
         return True
 
+    cdef object result(self):
+        """An array for the output: a small one that was given out before and that nobody holds any more, else a new one."""
+        cdef object made = self.older
+        if made is None or Py_REFCNT(<void *>made) > 2 or not fits(&self.gives, made, WRITE):  # 2: `older` and `made`
+            made = cnp.PyArray_EMPTY(self.gives.rank, self.gives.shape, self.gives.type_number, 0)
+        if self.keeps:
+            self.older, self.newer = self.newer, made
+        return made
+
     cdef object pass_through(self, object x, object out):
         """The output for x, in `out` if it is not None; None if x or `out` needs a closer look."""
         if not self.program.is_current() or not self.point_at(x):
             return None
         if out is None:
-            out = cnp.PyArray_EMPTY(self.gives.rank, self.gives.shape, self.gives.type_number, 0)
+            out = self.result()
         elif not fits(&self.gives, out, WRITE):
             return None
         self.target.view.data = <char *>cnp.PyArray_DATA(out)
