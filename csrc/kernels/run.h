@@ -3,7 +3,7 @@
  * The same chains of additions as a tile's and the same equations as a step's, hence the same bits. The unit panels stand in groups of about the same size
  * whose sums fit the registers; panels of one-gate products, which hold four unit panels, and the narrower one at their end share a group. */
 #define RUN_CHAINS 12
-#define RUN_TURNED 32
+#define RUN_TURNED 32 /* inputs of a kernel that is worth meeting in cache */
 
 /* The chains over `depth` values of one row for n vectors: panels of nv beside each other, the last one with as many as are left. */
 INLINE void V(run_product)(const real *a, int64_t depth, const real *w, const real *init, const int n, const int nv, vec *sums) {
