@@ -155,7 +155,7 @@ cdef void sit_down(const task *a, rnnf_team *team, int member, rnnf_team *alone,
         if a.additive:
             memset(d.weight, 0, d.width * a.k.itemsize)
             a.k.scale(d.weight, a.weight.data, a.constant * number(a, a.scale), a.width)
-    rnnf_barrier(d.team)
+    rnnf_barrier(d.team, d.rank)
 
 
 cdef void load(const task *a, char *target, int64_t padded, const char *source, double factor, int64_t n) noexcept nogil:
@@ -197,7 +197,7 @@ cdef void load_sequence(const task *a, const desk *d, int64_t r, int64_t count) 
         row = packed_row(a.values, r, j)
         load(a, d.key + j * d.width * size, d.width, at(a, a.key, key_row(a, row)), inner, a.width)
         load(a, d.value + j * d.depth * size, d.depth, at(a, a.value, row), 1, a.depth)
-    rnnf_barrier(d.team)
+    rnnf_barrier(d.team, d.rank)
     pack_rows(a, d, d.value_rows, d.value, d.depth, count)
     if not a.additive:
         pack_columns(a, d, d.key_columns, d.key, d.width, count)
@@ -207,7 +207,7 @@ cdef void load_sequence(const task *a, const desk *d, int64_t r, int64_t count) 
             pack_rows(a, d, d.key_rows, d.key, d.width, count)
         memset(d.dkey + begin * d.width * size, 0, max(<int64_t>0, end - begin) * d.width * size)
         memset(d.dvalue + begin * d.depth * size, 0, max(<int64_t>0, end - begin) * d.depth * size)
-    rnnf_barrier(d.team)
+    rnnf_barrier(d.team, d.rank)
 
 
 cdef void next_block(const task *a, const desk *d, int64_t r, int64_t count, int64_t rv, int64_t keys, block *k) noexcept nogil:
@@ -356,7 +356,7 @@ cdef void attend(void *args, rnnf_team *team, int member) noexcept nogil:
                 product_of_keys(a, &k, d.scores + i * d.span * size, d.span, end - begin, d.value_rows, keys, d.rows + i * d.depth * size, d.depth)
             for i in range(begin, end):
                 memcpy(at(a, a.y, packed_row(a.queries, r, i)), d.rows + (i - k.start) * d.depth * size, a.depth * size)
-            rnnf_barrier(d.team)
+            rnnf_barrier(d.team, d.rank)
         r += d.stride
 
 
@@ -499,7 +499,7 @@ cdef void attend_back(void *args, rnnf_team *team, int member) noexcept nogil:
     clear(a, a.dkey, a.keys, 0, a.width, team, member)
     if a.queries.batch:
         sit_down(a, team, member, &alone, &d)
-        rnnf_barrier(team)
+        rnnf_barrier(team, member)
         r = d.first
         while r < a.queries.batch:
             rv = d.place[a.queries.order[r]]
@@ -510,14 +510,14 @@ cdef void attend_back(void *args, rnnf_team *team, int member) noexcept nogil:
                 next_block(a, &d, r, steps, rv, keys, &k)
                 share(k.stop - k.start, d.team, d.rank, 1, &begin, &end)
                 query_gradients(a, &d, r, rv, &k, keys, begin + k.start, end + k.start)
-                rnnf_barrier(d.team)
+                rnnf_barrier(d.team, d.rank)
                 share(k.end - k.base, d.team, d.rank, 1, &begin, &end)
                 key_gradients(a, &d, &k, begin + k.base, end + k.base)
-                rnnf_barrier(d.team)
+                rnnf_barrier(d.team, d.rank)
             hand_out(a, &d, rv, keys)
-            rnnf_barrier(d.team)
+            rnnf_barrier(d.team, d.rank)
             r += d.stride
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     add_up(a, team, member)
 
 

@@ -258,7 +258,7 @@ cdef void convolve_back(void *args, rnnf_team *team, int member) noexcept nogil:
         share(a.groups * a.w.taps, team, member, 1, &begin, &end)
         for i in range(begin, end):
             turn_kernel(a, i // a.w.taps, i % a.w.taps)
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     kernel_gradient(a, team, member)
     if a.dx == NULL:
         return

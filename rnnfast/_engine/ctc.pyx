@@ -227,7 +227,7 @@ cdef void ctc(void *args, rnnf_team *team, int member) noexcept nogil:
             values[b] = one_sequence(a, &q, (<double *>a.weight.data)[r])
         else:
             fill(a, &q, 0)
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     if member == 0:
         for b in range(a.rows.batch):
             total += values[b]

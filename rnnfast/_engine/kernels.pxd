@@ -234,9 +234,15 @@ cdef extern from "rnnf.h" nogil:
 
 
 cdef extern from "team.h" nogil:
+    enum:
+        RNNF_APART
     ctypedef struct rnnf_team:
-        int size, failed, stop, arrived, passed
-    void rnnf_barrier(rnnf_team *team)
+        int size, failed, stop
+        int64_t *met
+        int64_t begun
+    void rnnf_barrier(const rnnf_team *team, int member)
+    void rnnf_fetch(const void *bytes, int64_t count)
+    void rnnf_claim(const void *bytes, int64_t count)
     void rnnf_reach(int64_t *count, int64_t value)
     void rnnf_await(const int64_t *count, int64_t value)
 

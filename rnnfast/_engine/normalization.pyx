@@ -62,7 +62,7 @@ cdef void normalize(void *args, rnnf_team *team, int member) noexcept nogil:
         else:
             mean[c], inverse[c] = get(a, a.moving_mean, c), get(a, a.moving_variance, c)
         inverse[c] = 1 / sqrt(inverse[c] + a.epsilon)
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     share(a.rows.count + a.rows.pads, team, member, 1, &begin, &end)
     a.k.standardize(row_of(a, a.y, begin), row_of(a, a.x, begin), end - begin, a.n, mean, data_of(a.gamma), data_of(a.beta))
 
@@ -79,7 +79,7 @@ cdef void normalize_back(void *args, rnnf_team *team, int member) noexcept nogil
             put(a, a.dgamma, c, kept[3 * a.n + c])
         if a.dbeta != NULL:
             put(a, a.dbeta, c, kept[2 * a.n + c])
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     share(count + a.rows.pads, team, member, 1, &begin, &end)
     split = min(max(begin, count), end)
     if a.dx == NULL:

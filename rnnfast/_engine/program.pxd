@@ -1,4 +1,5 @@
 from cpython.pythread cimport PyThread_type_lock
+from libc.stdint cimport int64_t
 
 from rnnfast._engine.buffers cimport op_work
 from rnnfast._engine.kernels cimport rnnf_team
@@ -26,6 +27,7 @@ cdef class Trial:
 cdef class Program:
     cdef op_work *works
     cdef void **args
+    cdef int64_t *met  # of the team: see rnnf_team
     cdef int count
     cdef readonly list ops
     cdef readonly object arena

@@ -15,7 +15,7 @@ from libc.string cimport memcpy
 
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, op_steps, op_work, rows_map
 from rnnfast._engine.kernels cimport (
-    rnnf_arrive, rnnf_await, rnnf_barrier, rnnf_call_from_here, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_place, rnnf_reach, rnnf_team,
+    RNNF_APART, rnnf_arrive, rnnf_await, rnnf_barrier, rnnf_call_from_here, rnnf_float_mode_enter, rnnf_float_mode_leave, rnnf_place, rnnf_reach, rnnf_team,
 )
 
 cdef extern from "<time.h>" nogil:
@@ -150,7 +150,10 @@ cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
     if member == 0:
         p.team[0].size, p.team[1].size = max(1, half), max(1, team.size - half)
         p.team[0].failed = p.team[1].failed = 0
-    rnnf_barrier(team)
+        p.team[0].met, p.team[1].met = team.met + 1, team.met + 1 + half * RNNF_APART
+    if team.size > 1:
+        team.met[member * RNNF_APART + 1] = 0
+    rnnf_barrier(team, member)
     if team.size == 1:
         p.work[0](p.args[0], team, 0)
         p.work[1](p.args[1], team, 0)
@@ -177,9 +180,6 @@ cdef class PairOp(Op):
         free(self.args)
 
 
-cdef enum:
-    APART = 16  # counts of a wave: each on cache lines of its own
-
 # Layers over the same rows, each of the one before it; stage s has layers [first[s], first[s + 1]).
 ctypedef struct wave:
     int stages, count
@@ -188,14 +188,14 @@ ctypedef struct wave:
     int *first
     op_steps *steps
     void **args
-    int64_t *done  # [stages * APART] steps that a stage has finished, for the next one
+    int64_t *done  # [stages * RNNF_APART] steps that a stage has finished, for the next one
 
 
 cdef void wave_work(void *args, rnnf_team *team, int member) noexcept nogil:
     """A stage a thread, each a chunk of steps behind the one before it."""
     cdef wave *w = <wave *>args
     cdef int64_t t = 0, end, time = w.rows.time
-    cdef int64_t *own = w.done + member * APART
+    cdef int64_t *own = w.done + member * RNNF_APART
     cdef int i
     if team.size < w.stages:
         for i in range(w.count if member == 0 else 0):
@@ -204,14 +204,14 @@ cdef void wave_work(void *args, rnnf_team *team, int member) noexcept nogil:
     while t < time and member < w.stages:
         end = min(t + w.chunk, time)
         if member > 0:
-            rnnf_await(own - APART, end)
+            rnnf_await(own - RNNF_APART, end)
         for i in range(w.first[member], w.first[member + 1]):
             w.steps[i](w.args[i], t, end)
         if member < w.stages - 1:
             rnnf_reach(own, end)
         t = end
     if 0 < member < w.stages:
-        own[-APART] = 0  # for the next run: its stage has finished, and nobody else looks
+        own[-RNNF_APART] = 0  # for the next run: its stage has finished, and nobody else looks
 
 
 cdef class WaveOp(Op):
@@ -238,7 +238,7 @@ cdef class WaveOp(Op):
         w.first = <int *>calloc(w.stages + 1, sizeof(int))
         w.steps = <op_steps *>calloc(w.count, sizeof(op_steps))
         w.args = <void **>calloc(w.count, sizeof(void *))
-        w.done = <int64_t *>calloc(w.stages * APART, sizeof(int64_t))
+        w.done = <int64_t *>calloc(w.stages * RNNF_APART, sizeof(int64_t))
         if w.first == NULL or w.steps == NULL or w.args == NULL or w.done == NULL:
             raise MemoryError()
         for i, layer in enumerate(layers):
@@ -397,7 +397,8 @@ cdef class Program:
             buffer.view.data = <char *><size_t>(address + buffer.offset)
         self.works = <op_work *>calloc(self.count + 1, sizeof(op_work))
         self.args = <void **>calloc(self.count + 1, sizeof(void *))
-        if self.works == NULL or self.args == NULL:
+        self.met = <int64_t *>calloc(team_size * RNNF_APART, sizeof(int64_t))
+        if self.works == NULL or self.args == NULL or self.met == NULL:
             raise MemoryError()
         for i, op in enumerate(ops):
             self.works[i], self.args[i] = op.work, op.args
@@ -405,15 +406,17 @@ cdef class Program:
     def __dealloc__(self):
         free(self.works)
         free(self.args)
+        free(self.met)
 
     cdef void member(self, rnnf_team *team, int tid, int begin, int end) noexcept nogil:
         cdef int i
         cdef uint32_t mode = rnnf_float_mode_enter()
+        team.met[tid * RNNF_APART] = team.begun  # a smaller team may have met without this thread
         for i in range(begin, end):
             self.works[i](self.args[i], team, tid)
             if team.failed:
                 team.stop = i + 1
-            rnnf_barrier(team)
+            rnnf_barrier(team, tid)
             if self.ends != NULL and tid == 0:
                 self.ends[i] = clock_seconds()
             if team.stop == i + 1:
@@ -444,7 +447,7 @@ cdef class Program:
     cdef void gather(self, int size, int begin, int end) noexcept nogil:
         cdef rnnf_team team[1]
         cdef rnnf_place *place
-        team[0].size, team[0].failed, team[0].stop, team[0].arrived, team[0].passed = size, 0, 0, 0, 0
+        team[0].size, team[0].failed, team[0].stop, team[0].met, team[0].begun = size, 0, 0, self.met, self.met[0]
         if size == 1:
             self.member(team, 0, begin, end)
             return

@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memset
 from rnnfast._engine.buffers cimport Buffer, Op, Rows, operand, rows_map, share, share_rows
 from rnnfast._engine.cpu cimport kernels_of, tiles_of
 from rnnfast._engine.kernels cimport (
-    ACT_linear, CELL_COUNT, OUTER_RUNS, rnnf_barrier, rnnf_cell, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_tiles, rnnf_step, rnnf_step_back, rnnf_team,
+    ACT_linear, CELL_COUNT, OUTER_RUNS, rnnf_barrier, rnnf_cell, rnnf_claim, rnnf_fetch, rnnf_kernels, rnnf_matmul, rnnf_outer, rnnf_run, rnnf_tiles, rnnf_step, rnnf_step_back, rnnf_team,
     WEIGHTS_SAME, WEIGHTS_SPLIT1,
 )
 
@@ -92,6 +92,7 @@ ctypedef struct layer:
 
 # The part of a layer that one thread computes.
 ctypedef struct part:
+    int member
     int64_t r0, r1, p0, p1
     char *parts
 
@@ -142,7 +143,7 @@ cdef inline char *outside(const layer *a, const operand *state, int64_t row) noe
 cdef part part_of(const layer *a, rnnf_team *team, int member, int64_t grain) noexcept nogil:
     """What this thread computes."""
     cdef part own
-    own.r0, own.r1, own.p0, own.p1 = 0, a.rows.batch, 0, a.panels
+    own.member, own.r0, own.r1, own.p0, own.p1 = member, 0, a.rows.batch, 0, a.panels
     own.parts = at(a, a.parts, member) if a.parts != NULL else NULL
     if a.split == SPLIT_UNITS:
         share(a.panels, team, member, grain, &own.p0, &own.p1)
@@ -314,6 +315,13 @@ cdef inline void set_keep(const layer *a, const void **keep, int64_t t, int64_t 
             keep[s] = at_step(a, a.keep[s], t, row)
 
 
+cdef inline void claim(const layer *a, part own, int64_t rows, char *states) noexcept nogil:
+    """Of rows of states, those that this thread is about to write, from the threads that have read them."""
+    cdef int64_t r, row = a.padded * a.k.itemsize, panel = a.k.lanes * a.k.itemsize
+    for r in range(rows):
+        rnnf_claim(states + r * row + own.p0 * panel, (own.p1 - own.p0) * panel)
+
+
 cdef inline void run_step(
     const layer *a, rnnf_team *team, part own, rnnf_step *phases, int64_t t, int64_t rows, int64_t place, bint fresh, char *h, char *h_next,
 ) noexcept nogil:
@@ -338,13 +346,15 @@ cdef inline void run_step(
                 s.shown = at_step(a, a.shown, t, own.r0) if a.shown_timed else at(a, a.shown, own.r0)
         elif a.reset_tape != NULL:
             s.y = at_step(a, a.reset_tape, t, own.r0)
+        if meets(a) and team.size > 1:
+            claim(a, own, rows * a.wide, <char *>s.out)
         a.cell.phase[phase].forward(s, rows, own.p0, own.p1)
         if a.masks != NULL and phase < last:
             mask_reset(a, t, own.r0, own.r0 + rows)
         if phase == last and a.rows.cuts:
             restart(a, own, t - 1 if a.reverse else t + 1, h_next)
         if meets(a):
-            rnnf_barrier(team)
+            rnnf_barrier(team, own.member)
 
 
 cdef bint prepare_run(const layer *a, part own, rnnf_run *k) noexcept nogil:
@@ -374,7 +384,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     """Steps [begin, end) of a batch of one row, in the order in which they are computed."""
     cdef rnnf_run k
     cdef bint whole = prepare_run(a, own, &k)
-    cdef bint meeting = meets(a) and team.size > 1
+    cdef bint last, meeting = meets(a) and team.size > 1
     cdef int64_t t = begin, chunk_end = begin, first = 0, step, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
     cdef int turn = a.turn, phase
     if begin == 0:
@@ -382,7 +392,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
         if a.tape != NULL:  # the states stay where they are made
             copy_units(a, own, a.h_tape.data, a.h.data)
     if meeting:
-        rnnf_barrier(team)
+        rnnf_barrier(team, own.member)
     while t < end:
         step = time - 1 - t if a.reverse else t
         if whole:
@@ -403,9 +413,15 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
             k.reset = at(a, a.reset_tape, t) if a.reset_tape != NULL else NULL
         for phase in range(a.cell.phases if meeting else 1):  # threads that share units meet after each
             k.first_phase, k.end_phase = phase, phase + 1 if meeting else a.cell.phases
+            if meeting:
+                last = phase == a.cell.phases - 1
+                rnnf_fetch(k.reset if phase else k.h[0], state)
+                claim(a, own, 1, <char *>(k.h[1] if last else k.reset))
+                if last and k.y != NULL:
+                    claim(a, own, 1, <char *>k.y)
             a.cell.run(&k, own.p0, own.p1)
             if meeting:
-                rnnf_barrier(team)
+                rnnf_barrier(team, own.member)
         t += k.steps
     if end < time:
         return
@@ -437,7 +453,7 @@ cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, in
         keep_states(a, own, t, own.r1, h)
         h = at_step(a, a.h_tape, t, 0)
     if a.split == SPLIT_UNITS:
-        rnnf_barrier(team)
+        rnnf_barrier(team, own.member)
     elif own.r0 >= own.r1:
         return
     chunk0 = begin
@@ -556,7 +572,7 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
     """All phases, backward, of rows [r0, r1) of step t; next is the step that followed them in time, or -1."""
     cdef rnnf_step_back s
     cdef int phase
-    cdef int64_t size = a.k.itemsize, rows = max(<int64_t>0, min(r1, own.r1) - max(r0, own.r0)), row = max(r0, own.r0)
+    cdef int64_t size = a.k.itemsize, rows = max(<int64_t>0, min(r1, own.r1) - max(r0, own.r0)), row = max(r0, own.r0), panel
     memset(&s, 0, sizeof(s))
     s.carry, s.carry_row, s.carry_state = a.carry.data + row * a.padded * size, a.padded, a.rows.batch * a.padded
     s.tape_panel, s.units, s.act, s.recurrent_act, s.h_row, s.backwards = a.tape_panel, a.units, a.act, a.gate, wide_row(a), t & 1
@@ -573,7 +589,7 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
         s.panels = a.recurrent_t[phase].data if a.recurrent_t[phase] != NULL else NULL
         if phase > 0:
             if a.split == SPLIT_UNITS:
-                rnnf_barrier(team)
+                rnnf_barrier(team, own.member)
             s.dg_next = tape_at(a, t, row, a.cell.phase[phase].slot) if rows > 0 else NULL
             if a.masks != NULL:
                 s.product_mask = a.masks.data + ((a.mask_count - 1) * a.rows.batch + row) * a.padded * size
@@ -582,6 +598,9 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
                 state_gradient(a, own, next, row, row + rows)
         else:
             s.dg_next = tape_at(a, next, row, a.cell.phase[phase].slot) if next >= 0 and rows > 0 else NULL
+            if s.dg_next != NULL and rows == 1 and meets(a) and team.size > 1:
+                for panel in range(a.panels):
+                    rnnf_fetch(<const char *>s.dg_next + panel * a.tape_panel * size, a.cell.phase[phase].product_gates * a.k.lanes * size)
         if phase == 0 and a.dh != NULL and rows > 0:
             keep_gradient(a, own, t, row, rows, next)
         if rows > 0:
@@ -645,7 +664,7 @@ cdef void through_time(const layer *a, rnnf_team *team, part own) noexcept nogil
             if following < active:
                 run_step_back(a, team, own, t, following, active, -1)
         if meets(a):
-            rnnf_barrier(team)
+            rnnf_barrier(team, own.member)
     if a.dstate_in[0] != NULL:
         end_carry(a, own)
 
@@ -778,7 +797,7 @@ cdef void backward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef part own = part_of(a, team, member, 4)
     if own.r0 < own.r1:
         through_time(a, team, own)
-    rnnf_barrier(team)
+    rnnf_barrier(team, own.member)
     weight_gradients(a, team, member)
     if a.dx != NULL:
         input_gradient(a, team, member)

@@ -98,7 +98,7 @@ cdef void scatter_back(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef int64_t i, begin, end, bytes = a.n * a.k.itemsize, time = a.rows.time
     share(all_rows(a), team, member, 1, &begin, &end)
     memset(row_of(a, a.dx, begin), 0, max(<int64_t>0, end - begin) * bytes)
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     share(a.rows.batch, team, member, 1, &begin, &end)
     for i in range(begin * time, end * time):
         a.k.add(row_of(a, a.dx, unrolled_row(a, i)), a.dy.data + i * bytes, a.n)
@@ -181,7 +181,7 @@ cdef void dense_back(void *args, rnnf_team *team, int member) noexcept nogil:
         g.a, g.a_row, g.blocks, g.block = a.work.data, a.work.stride, 1, a.work.stride
         g.panels, g.c, g.c_row, g.cols, g.nv, g.act = a.kernel.data, a.dx.data, a.dx.stride, a.n, 4, ACT_linear
         a.k.matmul(&g, begin, end, 0, (a.n + wide - 1) // wide)
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     outer_columns(a, team, member)
 
 
@@ -439,7 +439,7 @@ cdef void loss(void *args, rnnf_team *team, int member) noexcept nogil:
     share(runs, team, member, 1, &begin, &end)
     for i in range(begin, end):
         sums[i] = a.k.loss(&g, i * LOSS_RUN, min(rows, (i + 1) * LOSS_RUN))
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     if member == 0:
         for i in range(runs):
             total += sums[i]
@@ -476,7 +476,7 @@ cdef void clip(void *args, rnnf_team *team, int member) noexcept nogil:
     share(a.segment_count, team, member, 1, &begin, &end)
     for i in range(begin, end):
         squares[i] = a.k.sum_squares(a.dx.data + a.segments[i] * a.k.itemsize, a.segments[i + 1] - a.segments[i])
-    rnnf_barrier(team)
+    rnnf_barrier(team, member)
     for i in range(a.segment_count):
         total += squares[i]
     total = sqrt(total)

@@ -329,7 +329,7 @@ cdef void backward_work(void *args, rnnf_team *team, int member) noexcept nogil:
         clear_pads(a, a.hidden)
         clear_pads(a, a.dh_tape)
     if a.gain[INPUT] != NULL:
-        rnnf_barrier(team)
+        rnnf_barrier(team, member)
         for group in range(a.groups):
             for side in range(2):
                 normal_sums(a, team, member, side, group, a.group[group], a.group[group + 1] - a.group[group], a.product if side else a.gates)
