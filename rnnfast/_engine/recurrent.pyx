@@ -49,9 +49,10 @@ ctypedef struct layer:
     int vector_count
     operand *recurrent_bias
     operand *x_gates        # [chunk, batch, panels, gates, V] or packed, see gates_place
-    operand *h              # [2, batch, wide, padded]
+    operand *h              # [2, batch, wide, padded]; in this and the next two, rows of each thread stand `gap` values behind those of the thread before it
     operand *memory         # [batch, padded] second state
     operand *reset          # [batch, padded] r h, where the reset comes before the product
+    int64_t gap, half       # half: values of one half of h
     operand *tape
     operand *h_tape         # [count, wide, padded] states before each step
     operand *reset_tape     # [count, padded] r h of each step
@@ -209,14 +210,14 @@ cdef void restart(const layer *a, part own, int64_t t, char *h) noexcept nogil:
 
 cdef void begin_states(const layer *a, part own) noexcept nogil:
     """Initial states of this thread's rows and units; results of rows that have no step."""
-    cdef int64_t r, s, column = a.units * a.k.itemsize, batch = a.rows.batch
+    cdef int64_t r, s, column = a.units * a.k.itemsize
     cdef char *given
     for r in range(own.r0, own.r1):
         for s in range(a.states):
             given = outside(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
             copy_units(a, own, state_at(a, a.h.data, r, s), given)
             if s < a.wide:
-                copy_units(a, own, state_at(a, a.h.data, batch + r, s), given)
+                copy_units(a, own, state_at(a, a.h.data + a.half * a.k.itemsize, r, s), given)
             if r >= a.rows.active[0] and a.state_out[s] != NULL:
                 copy_units(a, own, outside(a, a.state_out[s], r), given)
             if s < a.wide and a.y != NULL and a.rows.pads and not a.y.step:
@@ -385,7 +386,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     cdef rnnf_run k
     cdef bint whole = prepare_run(a, own, &k)
     cdef bint last, meeting = meets(a) and team.size > 1
-    cdef int64_t t = begin, chunk_end = begin, first = 0, step, time = a.rows.time, size = a.k.itemsize, state = wide_row(a) * size
+    cdef int64_t t = begin, chunk_end = begin, first = 0, step, time = a.rows.time, size = a.k.itemsize, state = a.half * size
     cdef int turn = a.turn, phase
     if begin == 0:
         begin_states(a, own)
@@ -415,7 +416,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
             k.first_phase, k.end_phase = phase, phase + 1 if meeting else a.cell.phases
             if meeting:
                 last = phase == a.cell.phases - 1
-                rnnf_fetch(k.reset if phase else k.h[0], state)
+                rnnf_fetch(k.reset if phase else k.h[0], a.padded * size)
                 claim(a, own, 1, <char *>(k.h[1] if last else k.reset))
                 if last and k.y != NULL:
                     claim(a, own, 1, <char *>k.y)
@@ -430,19 +431,36 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
     end_rows(a, own, 0, 1, a.h.data + (time & 1) * state if a.tape == NULL else at(a, a.h_tape, time))
 
 
-cdef void forward_steps(layer *a, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
+cdef inline operand moved(const layer *a, const operand *states, int member) noexcept nogil:
+    """Where the rows of a thread are: apart from others', since a core also fetches lines behind those that it reads."""
+    cdef operand own = states[0]
+    own.data += member * a.gap * a.k.itemsize
+    return own
+
+
+cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
     """Steps [begin, end) in the order in which they are computed; those before have been."""
     # four unit panels of a one-gate product are one panel of its kernel
-    cdef part own = part_of(a, team, member, 4 if a.cell.gates == 1 or a.cell.phase[a.cell.phases - 1].product_gates == 1 else 1)
-    cdef int64_t chunk0, i, t, steps, rows, first, time = a.rows.time, batch = a.rows.batch, state = batch * wide_row(a) * a.k.itemsize
-    cdef char *h = a.h.data + (begin & 1) * state
-    cdef char *h_next = a.h.data + (~begin & 1) * state
+    cdef part own = part_of(all_rows, team, member, 4 if all_rows.cell.gates == 1 or all_rows.cell.phase[all_rows.cell.phases - 1].product_gates == 1 else 1)
+    cdef int64_t chunk0, i, t, steps, rows, first, time = all_rows.rows.time, state = all_rows.half * all_rows.k.itemsize
+    cdef char *h
+    cdef char *h_next
     cdef rnnf_step phases[2]
+    cdef layer own_rows = all_rows[0]
+    cdef layer *a = &own_rows
+    cdef operand states[3]
     cdef bint stay = a.h_tape != NULL and a.rows.dense and begin < end  # states, where they are made: on the tape
-    if a.runs and batch == 1 and a.rows.dense and not a.rows.cuts:
+    if a.runs and a.rows.batch == 1 and a.rows.dense and not a.rows.cuts:
         if own.r0 < own.r1:
-            run_row(a, team, own, member, begin, end)
+            run_row(all_rows, team, own, member, begin, end)
         return
+    if a.split == SPLIT_ROWS:
+        states[0], a.h = moved(a, a.h, member), &states[0]
+        if a.memory != NULL:
+            states[1], a.memory = moved(a, a.memory, member), &states[1]
+        if a.reset != NULL:
+            states[2], a.reset = moved(a, a.reset, member), &states[2]
+    h, h_next = a.h.data + (begin & 1) * state, a.h.data + (~begin & 1) * state
     prepare_steps(a, own, phases)
     if begin == 0:
         begin_states(a, own)
@@ -846,6 +864,7 @@ cdef class RecurrentLayer(Op):
                 a.cell = &a.k.cell[i]
         a.rows = &rows.map
         a.inputs, a.units, a.chunk, a.tape_panel = sizes["inputs"], sizes["units"], sizes["chunk"], sizes.get("tape_panel", 0)
+        a.gap, a.half = sizes["gap"], sizes["half"]
         a.panels = (a.units + a.k.lanes - 1) // a.k.lanes
         a.padded = a.panels * a.k.lanes
         a.reverse, a.act, a.gate, a.split, a.within = sizes["reverse"], sizes["act"], sizes["gate"], sizes["split"], sizes["within"]

@@ -41,6 +41,7 @@ GATE_ORDER = {
     "peephole_lstm": ((0, 1, 2, 3), (0, 1, 2, 3)),
 }
 TAPE_GAP = 192  # bytes between the tape's panels, so that a row's panels fall into different cache sets
+STATES_GAP = 2048  # bytes between the rows of states of two threads: a core fetches lines ahead of those that it reads, and would take those that another is about to write
 
 
 class _Layer(Part):
@@ -101,11 +102,14 @@ class _Layer(Part):
         self.within = joins and not self.kernel_weights and "parts" not in buffers and choose_within(self.cost(), b.plan.threads, self.ways)
         rows = 1 if self.within else self.batch  # of a pool there may be one row, whose steps are run alone
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * rows * gate_row, gate_row)
-        buffers["h"] = b.buffer("h", 2 * self.batch * d.wide * self.padded, d.wide * self.padded)
+        self.gap = STATES_GAP // b.itemsize
+        gaps = b.plan.threads * self.gap
+        self.half = self.batch * d.wide * self.padded + gaps
+        buffers["h"] = b.buffer("h", 2 * self.half, d.wide * self.padded)
         if self.state_count > d.wide or len(self.phases) > 1:
-            buffers["memory"] = b.buffer("memory", self.batch * self.padded, self.padded)
+            buffers["memory"] = b.buffer("memory", self.batch * self.padded + gaps, self.padded)
         if len(self.phases) > 1:
-            buffers["reset"] = b.buffer("reset h", self.batch * self.padded, self.padded)
+            buffers["reset"] = b.buffer("reset h", self.batch * self.padded + gaps, self.padded)
         self._outside()
         for i, values in enumerate(d.kept):
             buffers[f"state_in{i}"] = buffers[f"state_out{i}"] = buffer_of(values)
@@ -133,7 +137,7 @@ class _Layer(Part):
     def op(self, backward: bool) -> Any:
         d = self.d
         sizes = {
-            "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "within": int(self.within), "tape_panel": self.tape_panel, "reverse": int(d.backwards),
+            "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "within": int(self.within), "tape_panel": self.tape_panel, "gap": self.gap, "half": self.half, "reverse": int(d.backwards),
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.choice.split,
             "zero_pads": int(d.zero_output), "scratch_size": self._scratch_size(),
             "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
