@@ -49,10 +49,10 @@ ctypedef struct layer:
     int vector_count
     operand *recurrent_bias
     operand *x_gates        # [chunk, batch, panels, gates, V] or packed, see gates_place
-    operand *h              # [2, batch, wide, padded]; in this and the next two, rows of each thread stand `gap` values behind those of the thread before it
+    operand *h              # [2, batch, wide, padded]; what only one thread reads, of this and the next two, stands `gap` values behind what only the thread before reads
     operand *memory         # [batch, padded] second state
     operand *reset          # [batch, padded] r h, where the reset comes before the product
-    int64_t gap, half       # half: values of one half of h
+    int64_t gap, gaps       # gaps: of all threads, at the end of each state of all rows
     operand *tape
     operand *h_tape         # [count, wide, padded] states before each step
     operand *reset_tape     # [count, padded] r h of each step
@@ -79,7 +79,7 @@ ctypedef struct layer:
     operand *dbias
     operand *dvectors
     int turned              # dkernel and drecurrent are the gradients' transposes, [columns, rows]
-    operand *carry          # [states, batch, padded]
+    operand *carry          # [states, batch, padded], with gaps as the states
     operand *dh             # [count, padded] dL/d state after each step, for who wants to look at it
     operand *scratch        # [threads, scratch_size], see `sums`
     int64_t scratch_size
@@ -127,6 +127,18 @@ cdef inline bint meets(const layer *a) noexcept nogil:
 cdef inline bint apart(const layer *a) noexcept nogil:
     """Whether backward the products, if there are any, are added to the states' gradients before the cell's step instead of within."""
     return a.masks != NULL or a.wide > 1 or a.cell.phase[0].product_gates == 0
+
+
+cdef inline int64_t half(const layer *a) noexcept nogil:
+    """Bytes of one half of h."""
+    return (a.rows.batch * wide_row(a) + a.gaps) * a.k.itemsize
+
+
+cdef inline operand moved(const layer *a, const operand *states, int member) noexcept nogil:
+    """Where a thread's part of states that others do not read is: apart from theirs, since a core also fetches lines behind those that it reads."""
+    cdef operand own = states[0]
+    own.data += member * a.gap * a.k.itemsize
+    return own
 
 
 cdef inline char *state_at(const layer *a, char *h, int64_t row, int64_t state) noexcept nogil:
@@ -217,7 +229,7 @@ cdef void begin_states(const layer *a, part own) noexcept nogil:
             given = outside(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
             copy_units(a, own, state_at(a, a.h.data, r, s), given)
             if s < a.wide:
-                copy_units(a, own, state_at(a, a.h.data + a.half * a.k.itemsize, r, s), given)
+                copy_units(a, own, state_at(a, a.h.data + half(a), r, s), given)
             if r >= a.rows.active[0] and a.state_out[s] != NULL:
                 copy_units(a, own, outside(a, a.state_out[s], r), given)
             if s < a.wide and a.y != NULL and a.rows.pads and not a.y.step:
@@ -381,12 +393,12 @@ cdef bint prepare_run(const layer *a, part own, rnnf_run *k) noexcept nogil:
     return whole
 
 
-cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin, int64_t end) noexcept nogil:
+cdef void run_row(layer *a, rnnf_team *team, part own, int64_t begin, int64_t end) noexcept nogil:
     """Steps [begin, end) of a batch of one row, in the order in which they are computed."""
     cdef rnnf_run k
     cdef bint whole = prepare_run(a, own, &k)
     cdef bint last, meeting = meets(a) and team.size > 1
-    cdef int64_t t = begin, chunk_end = begin, first = 0, step, time = a.rows.time, size = a.k.itemsize, state = a.half * size
+    cdef int64_t t = begin, chunk_end = begin, first = 0, step, time = a.rows.time, size = a.k.itemsize, state = half(a)
     cdef int turn = a.turn, phase
     if begin == 0:
         begin_states(a, own)
@@ -426,23 +438,15 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int member, int64_t begin
         t += k.steps
     if end < time:
         return
-    if member == 0 or a.split != SPLIT_UNITS:
-        a.turn = (turn + time) & 1
+    a.turn = (turn + time) & 1
     end_rows(a, own, 0, 1, a.h.data + (time & 1) * state if a.tape == NULL else at(a, a.h_tape, time))
-
-
-cdef inline operand moved(const layer *a, const operand *states, int member) noexcept nogil:
-    """Where the rows of a thread are: apart from others', since a core also fetches lines behind those that it reads."""
-    cdef operand own = states[0]
-    own.data += member * a.gap * a.k.itemsize
-    return own
 
 
 cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
     """Steps [begin, end) in the order in which they are computed; those before have been."""
     # four unit panels of a one-gate product are one panel of its kernel
     cdef part own = part_of(all_rows, team, member, 4 if all_rows.cell.gates == 1 or all_rows.cell.phase[all_rows.cell.phases - 1].product_gates == 1 else 1)
-    cdef int64_t chunk0, i, t, steps, rows, first, time = all_rows.rows.time, state = all_rows.half * all_rows.k.itemsize
+    cdef int64_t chunk0, i, t, steps, rows, first, time = all_rows.rows.time, state = half(all_rows)
     cdef char *h
     cdef char *h_next
     cdef rnnf_step phases[2]
@@ -450,14 +454,16 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
     cdef layer *a = &own_rows
     cdef operand states[3]
     cdef bint stay = a.h_tape != NULL and a.rows.dense and begin < end  # states, where they are made: on the tape
+    if a.memory != NULL and a.split != SPLIT_NONE:
+        states[0], a.memory = moved(a, a.memory, member), &states[0]
     if a.runs and a.rows.batch == 1 and a.rows.dense and not a.rows.cuts:
         if own.r0 < own.r1:
-            run_row(all_rows, team, own, member, begin, end)
+            run_row(a, team, own, begin, end)
+            if member == 0 or a.split != SPLIT_UNITS:
+                all_rows.turn = a.turn
         return
     if a.split == SPLIT_ROWS:
-        states[0], a.h = moved(a, a.h, member), &states[0]
-        if a.memory != NULL:
-            states[1], a.memory = moved(a, a.memory, member), &states[1]
+        states[1], a.h = moved(a, a.h, member), &states[1]
         if a.reset != NULL:
             states[2], a.reset = moved(a, a.reset, member), &states[2]
     h, h_next = a.h.data + (begin & 1) * state, a.h.data + (~begin & 1) * state
@@ -519,14 +525,23 @@ cdef void tiled_steps(layer *a, rnnf_team *team, int member, int64_t begin, int6
         a.tiles.leave()
 
 
+cdef inline int64_t carry_state(const layer *a) noexcept nogil:
+    return a.rows.batch * a.padded + a.gaps
+
+
+cdef inline char *carry_at(const layer *a, int64_t state, int64_t row) noexcept nogil:
+    """Address of the gradient of a row's state."""
+    return a.carry.data + (state * carry_state(a) + row * a.padded) * a.k.itemsize
+
+
 cdef void begin_carry(const layer *a, part own) noexcept nogil:
     """Gradients of the final states and of the last output."""
-    cdef int64_t r, s, row = a.padded * a.k.itemsize, first = own.p0 * a.k.lanes
+    cdef int64_t r, s, first = own.p0 * a.k.lanes
     cdef int64_t n = min(own.p1 * a.k.lanes, a.units) - first
     cdef char *carry
     for s in range(a.states):
         for r in range(own.r0, own.r1):
-            carry = a.carry.data + (s * a.rows.batch + r) * row
+            carry = carry_at(a, s, r)
             copy_units(a, own, carry, at(a, a.dstate_out[s], r) if a.dstate_out[s] != NULL else NULL)
             if s < a.wide and a.dlast != NULL and r < a.rows.active[0] and n > 0:
                 a.k.add(carry + first * a.k.itemsize, at(a, a.dlast, r) + (s * a.units + first) * a.k.itemsize, n)
@@ -548,7 +563,7 @@ cdef void gated_gradient(const layer *a, int64_t t, int64_t r0, int64_t r1) noex
         a.k.matmul(&g, 0, r1 - r0, 0, (a.panels + 3) // 4)
         for r in range(r0, r1):
             a.k.multiply(a.product.data + r * row, a.product.data + r * row, mask_of(a, r, i), a.units)
-            a.k.add(a.carry.data + (state * a.rows.batch + r) * row, a.product.data + r * row, a.units)
+            a.k.add(carry_at(a, state, r), a.product.data + r * row, a.units)
 
 
 cdef void state_product(const layer *a, part own, int64_t t, int64_t r0, int64_t r1, int64_t state, char *target) noexcept nogil:
@@ -572,14 +587,14 @@ cdef void state_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_
         gated_gradient(a, t, r0, r1)
         return
     for s in range(a.wide):
-        state_product(a, own, t, r0, r1, s, a.carry.data + (s * a.rows.batch + r0) * a.padded * a.k.itemsize)
+        state_product(a, own, t, r0, r1, s, carry_at(a, s, r0))
 
 
 cdef void keep_gradient(const layer *a, part own, int64_t t, int64_t r0, int64_t rows, int64_t next) noexcept nogil:
     """dh of step t: what carry, the layers above and the step that followed say, as the cell's backward is about to add them up."""
     cdef int64_t r, first = own.p0 * a.k.lanes * a.k.itemsize, n = min(own.p1 * a.k.lanes, a.units) - own.p0 * a.k.lanes
     for r in range(r0, r0 + rows):
-        copy_units(a, own, at_step(a, a.dh, t, r), a.carry.data + r * a.padded * a.k.itemsize)
+        copy_units(a, own, at_step(a, a.dh, t, r), carry_at(a, 0, r))
         if a.dy != NULL and n > 0:
             a.k.add(at_step(a, a.dh, t, r) + first, at_step(a, a.dy, t, r) + first, n)
     if next >= 0 and not apart(a):  # else the product is in carry
@@ -592,7 +607,7 @@ cdef void run_step_back(const layer *a, rnnf_team *team, part own, int64_t t, in
     cdef int phase
     cdef int64_t size = a.k.itemsize, rows = max(<int64_t>0, min(r1, own.r1) - max(r0, own.r0)), row = max(r0, own.r0), panel
     memset(&s, 0, sizeof(s))
-    s.carry, s.carry_row, s.carry_state = a.carry.data + row * a.padded * size, a.padded, a.rows.batch * a.padded
+    s.carry, s.carry_row, s.carry_state = carry_at(a, 0, row), a.padded, carry_state(a)
     s.tape_panel, s.units, s.act, s.recurrent_act, s.h_row, s.backwards = a.tape_panel, a.units, a.act, a.gate, wide_row(a), t & 1
     s.vectors, s.vector_count, s.states, s.state_next = a.vectors.data if a.vectors != NULL else NULL, a.vector_count, a.wide, a.padded
     if rows > 0:
@@ -638,20 +653,20 @@ cdef void end_carry(const layer *a, part own) noexcept nogil:
     for s in range(a.states):
         for r in range(own.r0, own.r1):
             cut = a.rows.cuts and not a.reverse and r < a.rows.active[0] and a.rows.cut[r]
-            copy_units(a, own, at(a, a.dstate_in[s], r), NULL if cut else a.carry.data + (s * a.rows.batch + r) * a.padded * size)
+            copy_units(a, own, at(a, a.dstate_in[s], r), NULL if cut else carry_at(a, s, r))
             if s < a.wide and n > 0 and a.dy != NULL and a.rows.pads and not a.zero_pads:
                 a.k.add(at(a, a.dstate_in[s], r) + first * size, at(a, a.dy, a.rows.count + r) + (s * a.units + first) * size, n)
 
 
 cdef void run_episodes_back(const layer *a, rnnf_team *team, part own, int64_t t, int64_t rows, int64_t next) noexcept nogil:
     """run_step_back for rows that go on with step `next`, those that start a new episode there as if they ended: in runs of rows of one kind."""
-    cdef int64_t r, s, begin = own.r0, end = min(rows, own.r1), border = t if a.reverse else next, size = a.padded * a.k.itemsize
+    cdef int64_t r, s, begin = own.r0, end = min(rows, own.r1), border = t if a.reverse else next
     cdef const int64_t *cut = a.rows.cut + a.rows.offset[border]
     while begin < end:
         r = begin
         while r < end and cut[r] == cut[begin]:
             for s in range(a.states if cut[r] else 0):
-                copy_units(a, own, a.carry.data + (s * a.rows.batch + r) * size, NULL)
+                copy_units(a, own, carry_at(a, s, r), NULL)
             r += 1
         run_step_back(a, team, own, t, begin, r, -1 if cut[begin] else next)
         begin = r
@@ -811,8 +826,11 @@ cdef void input_gradient(const layer *a, rnnf_team *team, int member) noexcept n
 
 
 cdef void backward_work(void *args, rnnf_team *team, int member) noexcept nogil:
-    cdef layer *a = <layer *>args
+    cdef layer own_rows = (<layer *>args)[0]
+    cdef layer *a = &own_rows
     cdef part own = part_of(a, team, member, 4)
+    cdef operand carry = moved(a, a.carry, member if a.split != SPLIT_NONE else 0)
+    a.carry = &carry
     if own.r0 < own.r1:
         through_time(a, team, own)
     rnnf_barrier(team, own.member)
@@ -864,7 +882,7 @@ cdef class RecurrentLayer(Op):
                 a.cell = &a.k.cell[i]
         a.rows = &rows.map
         a.inputs, a.units, a.chunk, a.tape_panel = sizes["inputs"], sizes["units"], sizes["chunk"], sizes.get("tape_panel", 0)
-        a.gap, a.half = sizes["gap"], sizes["half"]
+        a.gap, a.gaps = sizes["gap"], sizes["gaps"]
         a.panels = (a.units + a.k.lanes - 1) // a.k.lanes
         a.padded = a.panels * a.k.lanes
         a.reverse, a.act, a.gate, a.split, a.within = sizes["reverse"], sizes["act"], sizes["gate"], sizes["split"], sizes["within"]

@@ -103,13 +103,12 @@ class _Layer(Part):
         rows = 1 if self.within else self.batch  # of a pool there may be one row, whose steps are run alone
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * rows * gate_row, gate_row)
         self.gap = STATES_GAP // b.itemsize
-        gaps = b.plan.threads * self.gap
-        self.half = self.batch * d.wide * self.padded + gaps
-        buffers["h"] = b.buffer("h", 2 * self.half, d.wide * self.padded)
+        self.gaps = b.plan.threads * self.gap
+        buffers["h"] = b.buffer("h", 2 * (self.batch * d.wide * self.padded + self.gaps), d.wide * self.padded)
         if self.state_count > d.wide or len(self.phases) > 1:
-            buffers["memory"] = b.buffer("memory", self.batch * self.padded + gaps, self.padded)
+            buffers["memory"] = b.buffer("memory", self.batch * self.padded + self.gaps, self.padded)
         if len(self.phases) > 1:
-            buffers["reset"] = b.buffer("reset h", self.batch * self.padded + gaps, self.padded)
+            buffers["reset"] = b.buffer("reset h", self.batch * self.padded + self.gaps, self.padded)
         self._outside()
         for i, values in enumerate(d.kept):
             buffers[f"state_in{i}"] = buffers[f"state_out{i}"] = buffer_of(values)
@@ -137,7 +136,7 @@ class _Layer(Part):
     def op(self, backward: bool) -> Any:
         d = self.d
         sizes = {
-            "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "within": int(self.within), "tape_panel": self.tape_panel, "gap": self.gap, "half": self.half, "reverse": int(d.backwards),
+            "inputs": self.inputs, "units": d.units, "chunk": self.chunk, "within": int(self.within), "tape_panel": self.tape_panel, "gap": self.gap, "gaps": self.gaps, "reverse": int(d.backwards),
             "act": _engine.ACTIVATIONS.index(d.activation), "gate": _engine.ACTIVATIONS.index(d.recurrent_activation), "split": self.choice.split,
             "zero_pads": int(d.zero_output), "scratch_size": self._scratch_size(),
             "mask_count": self.mask_count, "states": self.state_count, "wide": d.wide, "shown_timed": int(self.result.sequence is not None),
@@ -172,7 +171,7 @@ class _Layer(Part):
         buffers["dvectors"] = b.gradient(d.vectors) if d.vectors is not None else None
         if self.dropped:
             buffers["product"] = b.buffer("product", self.batch * self.padded, self.padded)
-        buffers["carry"] = b.buffer("carry", self.state_count * self.batch * self.padded, self.padded)
+        buffers["carry"] = b.buffer("carry", self.state_count * (self.batch * self.padded + self.gaps), self.padded)
         size = self._scratch_size()
         buffers["scratch"] = b.buffer("scratch", size * b.plan.threads, size)
         if self.x.needs_grad:
