@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rnnfast.benchmark import rivals
+from rnnfast.benchmark import rivals, worker
 from rnnfast.benchmark.__main__ import main
 from rnnfast.benchmark.cases import Case
 from rnnfast.benchmark.limits import least_time, machine_limits
@@ -106,6 +106,24 @@ def test_the_machine_has_limits():
     limits = machine_limits(0.002)
     assert limits["flops"] > 1e8
     assert all(one > 1e7 and every > 1e7 for _, one, every in limits["reads"].values())
+
+
+@pytest.mark.parametrize(("call", "expected"), [(0.8e-6, 0.8e-6), (15e-6, 15e-6), (40e-6, 40.2e-6)])
+def test_looks_at_the_clock_count_little_in_brief_calls(call, expected, monkeypatch):
+    """With a clock of which two looks take 0.2 us."""
+    now = [0.0]
+
+    def look():
+        now[0] += 0.2e-6
+        return now[0]
+
+    def run():
+        now[0] += call
+
+    monkeypatch.setattr(worker.time, "perf_counter", look)
+    median, late = worker.call_times(run, 1e-3)
+    assert median == pytest.approx(expected, rel=0.02)
+    assert late == pytest.approx(call + 0.2e-6, rel=1e-6)
 
 
 def test_a_run_and_its_files(capsys, tmp_path):

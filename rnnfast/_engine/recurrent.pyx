@@ -135,9 +135,10 @@ cdef inline int64_t half(const layer *a) noexcept nogil:
 
 
 cdef inline operand moved(const layer *a, const operand *states, int member) noexcept nogil:
-    """Where a thread's part of states that others do not read is: apart from theirs, since a core also fetches lines behind those that it reads."""
+    """Where a thread's part of states that others do not read is: apart from theirs, since a core also fetches lines behind those that it reads. Parts of several rows that share units stay interleaved."""
     cdef operand own = states[0]
-    own.data += member * a.gap * a.k.itemsize
+    if a.split == SPLIT_ROWS or (a.split == SPLIT_UNITS and a.rows.batch == 1):
+        own.data += member * a.gap * a.k.itemsize
     return own
 
 
@@ -454,7 +455,7 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
     cdef layer *a = &own_rows
     cdef operand states[3]
     cdef bint stay = a.h_tape != NULL and a.rows.dense and begin < end  # states, where they are made: on the tape
-    if a.memory != NULL and a.split != SPLIT_NONE:
+    if a.memory != NULL:
         states[0], a.memory = moved(a, a.memory, member), &states[0]
     if a.runs and a.rows.batch == 1 and a.rows.dense and not a.rows.cuts:
         if own.r0 < own.r1:
@@ -829,7 +830,7 @@ cdef void backward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef layer own_rows = (<layer *>args)[0]
     cdef layer *a = &own_rows
     cdef part own = part_of(a, team, member, 4)
-    cdef operand carry = moved(a, a.carry, member if a.split != SPLIT_NONE else 0)
+    cdef operand carry = moved(a, a.carry, member)
     a.carry = &carry
     if own.r0 < own.r1:
         through_time(a, team, own)
