@@ -134,12 +134,13 @@ cdef inline int64_t half(const layer *a) noexcept nogil:
     return (a.rows.batch * wide_row(a) + a.gaps) * a.k.itemsize
 
 
-cdef inline operand moved(const layer *a, const operand *states, int member) noexcept nogil:
-    """Where a thread's part of states that others do not read is: apart from theirs, since a core also fetches lines behind those that it reads. Parts of several rows that share units stay interleaved."""
-    cdef operand own = states[0]
-    if a.split == SPLIT_ROWS or (a.split == SPLIT_UNITS and a.rows.batch == 1):
+cdef inline void move_apart(const layer *a, int member, operand **states, operand *own) noexcept nogil:
+    """Let `states`, if there are any, be this thread's, apart from others', since a core also fetches lines behind those that it reads. Of several rows whose units are shared
+    the threads' parts are interleaved and stay so."""
+    if states[0] != NULL and (a.split == SPLIT_ROWS or (a.split == SPLIT_UNITS and a.rows.batch == 1)):
+        own[0] = states[0][0]
         own.data += member * a.gap * a.k.itemsize
-    return own
+        states[0] = own
 
 
 cdef inline char *state_at(const layer *a, char *h, int64_t row, int64_t state) noexcept nogil:
@@ -455,8 +456,7 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
     cdef layer *a = &own_rows
     cdef operand states[3]
     cdef bint stay = a.h_tape != NULL and a.rows.dense and begin < end  # states, where they are made: on the tape
-    if a.memory != NULL:
-        states[0], a.memory = moved(a, a.memory, member), &states[0]
+    move_apart(a, member, &a.memory, &states[0])
     if a.runs and a.rows.batch == 1 and a.rows.dense and not a.rows.cuts:
         if own.r0 < own.r1:
             run_row(a, team, own, begin, end)
@@ -464,9 +464,8 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
                 all_rows.turn = a.turn
         return
     if a.split == SPLIT_ROWS:
-        states[1], a.h = moved(a, a.h, member), &states[1]
-        if a.reset != NULL:
-            states[2], a.reset = moved(a, a.reset, member), &states[2]
+        move_apart(a, member, &a.h, &states[1])
+        move_apart(a, member, &a.reset, &states[2])
     h, h_next = a.h.data + (begin & 1) * state, a.h.data + (~begin & 1) * state
     prepare_steps(a, own, phases)
     if begin == 0:
@@ -830,8 +829,8 @@ cdef void backward_work(void *args, rnnf_team *team, int member) noexcept nogil:
     cdef layer own_rows = (<layer *>args)[0]
     cdef layer *a = &own_rows
     cdef part own = part_of(a, team, member, 4)
-    cdef operand carry = moved(a, a.carry, member)
-    a.carry = &carry
+    cdef operand carry
+    move_apart(a, member, &a.carry, &carry)
     if own.r0 < own.r1:
         through_time(a, team, own)
     rnnf_barrier(team, own.member)
