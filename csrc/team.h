@@ -36,8 +36,7 @@ static inline void rnnf_await(const int64_t *count, int64_t value) {
     for (int looks = 0; __atomic_load_n(count, __ATOMIC_ACQUIRE) < value; looks++) rnnf_rest(looks);
 }
 
-/* Everybody's stores before it are seen by everybody behind it. One line goes from each thread to each other, and nobody waits for a word that all have come.
- */
+/* Everybody's stores before it are seen by everybody behind it. One line goes from each thread to each other; no word has to follow that all have come. */
 static inline void rnnf_barrier(const rnnf_team *team, int member) {
     if (team->size == 1) return;
     const int64_t times = team->met[member * RNNF_APART] + 1;

@@ -152,7 +152,7 @@ cdef void pair_work(void *args, rnnf_team *team, int member) noexcept nogil:
         p.team[0].failed = p.team[1].failed = 0
         p.team[0].met, p.team[1].met = team.met + 1, team.met + 1 + half * RNNF_APART
     if team.size > 1:
-        team.met[member * RNNF_APART + 1] = 0
+        team.met[member * RNNF_APART + 1] = 0  # a half counts beside the whole
     rnnf_barrier(team, member)
     if team.size == 1:
         p.work[0](p.args[0], team, 0)
