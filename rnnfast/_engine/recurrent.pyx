@@ -452,20 +452,23 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
     cdef char *h
     cdef char *h_next
     cdef rnnf_step phases[2]
-    cdef layer own_rows = all_rows[0]
-    cdef layer *a = &own_rows
+    cdef layer own_rows
+    cdef layer *a = all_rows
     cdef operand states[3]
     cdef bint stay = a.h_tape != NULL and a.rows.dense and begin < end  # states, where they are made: on the tape
-    move_apart(a, member, &a.memory, &states[0])
+    if team.size > 1:
+        own_rows = all_rows[0]
+        a = &own_rows
+        move_apart(a, member, &a.memory, &states[0])
+        if a.split == SPLIT_ROWS:
+            move_apart(a, member, &a.h, &states[1])
+            move_apart(a, member, &a.reset, &states[2])
     if a.runs and a.rows.batch == 1 and a.rows.dense and not a.rows.cuts:
         if own.r0 < own.r1:
             run_row(a, team, own, begin, end)
             if member == 0 or a.split != SPLIT_UNITS:
                 all_rows.turn = a.turn
         return
-    if a.split == SPLIT_ROWS:
-        move_apart(a, member, &a.h, &states[1])
-        move_apart(a, member, &a.reset, &states[2])
     h, h_next = a.h.data + (begin & 1) * state, a.h.data + (~begin & 1) * state
     prepare_steps(a, own, phases)
     if begin == 0:
