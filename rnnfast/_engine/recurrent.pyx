@@ -48,6 +48,7 @@ ctypedef struct layer:
     operand *vectors        # weights of each unit, [panels, vector_count, V]
     int vector_count
     operand *recurrent_bias
+    operand *x_rows         # [threads, batch, inputs], of one step, where the caller's rows do not lie side by side
     operand *x_gates        # [chunk, batch, panels, gates, V] or packed, see gates_place
     operand *h              # [2, batch, wide, padded]; what only one thread reads, of this and the next two, stands `gap` values behind what only the thread before reads
     operand *memory         # [batch, padded] second state
@@ -108,6 +109,16 @@ cdef inline char *at_step(const layer *a, const operand *o, int64_t t, int64_t r
     if o.step:
         return o.data + (t * o.step + row * o.stride) * a.k.itemsize
     return o.data + (a.rows.offset[t] + row) * o.stride * a.k.itemsize
+
+
+cdef inline bint spread(const layer *a, const operand *o) noexcept nogil:
+    """Whether an operand is a caller's array in which the rows of a step do not lie at one distance from each other."""
+    return o != NULL and o.step != 0 and not a.rows.dense
+
+
+cdef inline char *at_source(const layer *a, const operand *o, int64_t t, int64_t row) noexcept nogil:
+    """Address of a step's row in a caller's array, whichever steps exist."""
+    return o.data + a.rows.source[a.rows.offset[t] + row] * o.step * a.k.itemsize
 
 
 cdef inline char *tape_at(const layer *a, int64_t t, int64_t row, int64_t slot) noexcept nogil:
@@ -270,6 +281,48 @@ cdef inline char *tape_after(const layer *a, int64_t t) noexcept nogil:
     return at_step(a, a.h_tape, t - 1, 0) if t > 0 else a.h.data
 
 
+cdef char *collect_inputs(const layer *a, part own, int64_t t, int64_t rows) noexcept nogil:
+    """This thread's rows of a step's inputs, side by side."""
+    cdef int64_t r, row = a.inputs * a.k.itemsize
+    cdef char *collected = at(a, a.x_rows, own.member * a.rows.batch)
+    for r in range(rows):
+        memcpy(collected + r * row, at_source(a, a.x, t, own.r0 + r), row)
+    return collected
+
+
+cdef void claim_places(const layer *a, part own, int64_t t, int64_t rows) noexcept nogil:
+    """Fetch the lines of `spread_states`."""
+    cdef int64_t r, s, first = own.p0 * a.k.lanes, n = min(own.p1 * a.k.lanes, a.units) - first
+    for r in range(own.r0, own.r0 + rows):
+        for s in range(a.wide):
+            rnnf_claim(at_source(a, a.y, t, r) + (s * a.units + first) * a.k.itemsize, n * a.k.itemsize)
+
+
+cdef void spread_states(const layer *a, part own, int64_t t, int64_t rows, char *h) noexcept nogil:
+    """The states after step t where the caller has that step of each row."""
+    cdef int64_t r, s
+    for r in range(own.r0, own.r0 + rows):
+        for s in range(a.wide):
+            copy_units(a, own, at_source(a, a.y, t, r) + s * a.units * a.k.itemsize, state_at(a, h, r, s))
+
+
+cdef void show_masked(const layer *a, part own) noexcept nogil:
+    """What this thread's units and rows show at masked steps, where the caller has these."""
+    cdef int64_t r, i, s, shown, column = a.units * a.k.itemsize, step = a.y.step * a.k.itemsize
+    cdef char *origin
+    for r in range(own.r0, own.r1):
+        for i in range(a.rows.order[r] * a.rows.time, (a.rows.order[r] + 1) * a.rows.time):
+            shown = a.rows.shown[i]
+            if shown < a.rows.count and a.rows.source[shown] == i:
+                continue
+            for s in range(a.wide):
+                if shown < a.rows.count:
+                    origin = a.y.data + a.rows.source[shown] * step + s * column
+                else:
+                    origin = NULL if a.zero_pads or a.state_in[s] == NULL else outside(a, a.state_in[s], r)
+                copy_units(a, own, a.y.data + i * step + s * column, origin)
+
+
 cdef inline char *mask_of(const layer *a, int64_t row, int gate) noexcept nogil:
     return a.masks.data + (gate * a.rows.batch + row) * a.padded * a.k.itemsize
 
@@ -302,7 +355,8 @@ cdef void prepare_steps(const layer *a, part own, rnnf_step *phases) noexcept no
         s = &phases[phase]
         s.state_row, s.states, s.state_next, s.x_row, s.units, s.act, s.recurrent_act = row, a.wide, a.padded, a.x_gates.stride, a.units, a.act, a.gate
         if a.within:
-            s.kernel, s.x_bias, s.x_row, s.inputs = a.kernel.data, a.bias.data if a.bias != NULL else NULL, a.x.stride, a.inputs
+            s.kernel, s.x_bias, s.inputs = a.kernel.data, a.bias.data if a.bias != NULL else NULL, a.inputs
+            s.x_row = a.inputs if spread(a, a.x) else a.x.stride
         s.memory = a.memory.data + first if a.memory != NULL else NULL
         s.bias = a.recurrent_bias.data if a.recurrent_bias != NULL else NULL
         s.vectors, s.vector_count = a.vectors.data if a.vectors != NULL else NULL, a.vector_count
@@ -344,18 +398,24 @@ cdef inline void run_step(
     cdef rnnf_step *s
     cdef int phase, last = a.cell.phases - 1
     cdef int64_t size = a.k.itemsize, first = own.r0 * wide_row(a) * size
+    cdef bint places = spread(a, a.y)
     for phase in range(a.cell.phases):
         s = &phases[phase]
         s.backwards, s.fresh = t & 1, fresh
         s.h = h + first
-        s.x_gates = at_step(a, a.x, t, own.r0) if a.within else at(a, a.x_gates, place + own.r0)
+        if a.within:
+            s.x_gates = collect_inputs(a, own, t, rows) if spread(a, a.x) else at_step(a, a.x, t, own.r0)
+        else:
+            s.x_gates = at(a, a.x_gates, place + own.r0)
         if phase == 0 and a.masks == NULL:
             s.a = s.h
         if a.tape != NULL:
             s.tape = tape_at(a, t, own.r0, 0)
         if phase == last:
             s.out = h_next + first
-            s.y = at_step(a, a.y, t, own.r0) if a.y != NULL else NULL
+            s.y = at_step(a, a.y, t, own.r0) if a.y != NULL and not places else NULL
+            if places:
+                claim_places(a, own, t, rows)
             set_keep(a, s.keep, t, own.r0)
             if a.shown != NULL:
                 s.shown = at_step(a, a.shown, t, own.r0) if a.shown_timed else at(a, a.shown, own.r0)
@@ -366,6 +426,8 @@ cdef inline void run_step(
         a.cell.phase[phase].forward(s, rows, own.p0, own.p1)
         if a.masks != NULL and phase < last:
             mask_reset(a, t, own.r0, own.r0 + rows)
+        if phase == last and places:
+            spread_states(a, own, t, rows, h_next)
         if phase == last and a.rows.cuts:
             restart(a, own, t - 1 if a.reverse else t + 1, h_next)
         if meets(a):
@@ -507,6 +569,8 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
             elif a.rows.active[t + 1] < a.rows.active[t]:
                 end_rows(a, own, a.rows.active[t + 1], a.rows.active[t], h)
         chunk0 += steps
+    if end == time and spread(a, a.y):
+        show_masked(a, own)
 
 
 cdef void forward_work(void *args, rnnf_team *team, int member) noexcept nogil:
@@ -904,7 +968,7 @@ cdef class RecurrentLayer(Op):
 
     cdef _take(self, layer *a, dict buffers):
         cdef int s
-        a.x, a.y, a.last = view(buffers, "x"), view(buffers, "y"), view(buffers, "last")
+        a.x, a.y, a.last, a.x_rows = view(buffers, "x"), view(buffers, "y"), view(buffers, "last"), view(buffers, "x_rows")
         a.kernel, a.bias, a.recurrent_bias = view(buffers, "kernel"), view(buffers, "bias"), view(buffers, "recurrent_bias")
         a.x_gates, a.h, a.memory, a.reset = view(buffers, "x_gates"), view(buffers, "h"), view(buffers, "memory"), view(buffers, "reset")
         a.tape, a.h_tape, a.reset_tape = view(buffers, "tape"), view(buffers, "h_tape"), view(buffers, "reset_tape")

@@ -41,6 +41,8 @@ class Tensor:
         Whether the buffer is the caller's full array instead of packed rows.
     strided : bool
         Whether the op that made it can write into the caller's full array.
+    spread : bool
+        Whether it can where not all steps exist, and shows there what masked steps show.
     """
 
     rows: Rows
@@ -49,6 +51,7 @@ class Tensor:
     timed: bool
     outside: bool = False
     strided: bool = False
+    spread: bool = False
     needs_grad: bool = True
     grad: Buffer | None = None
     parts: list[Tensor] = field(default_factory=list)
@@ -534,8 +537,8 @@ class Builder:
 
     def output(self, x: Tensor, name: str, alone: bool = True) -> Buffer:
         """The caller's array of a result; `alone` unless other ops read it too."""
-        free = alone and not x.rows.masked and not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes
-        if free and (x.strided or self.same_layout(x)):
+        free = alone and not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes
+        if free and ((x.spread if x.rows.masked else x.strided) or self.same_layout(x)):
             self.plan.buffers.remove(x.buffer)  # its op writes into the caller's memory
             return x.buffer
         target = Buffer(name, 0, x.width)

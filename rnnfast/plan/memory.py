@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rnnfast.plan.plan import Plan
 
 _TAPES = {"tape", "reset tape", "masked h tape"}
-_WORKING = {"gate inputs", "h", "memory", "reset h", "masked h", "recurrent masks", "product", "carry", "scratch", "parts"}
+_WORKING = {"input rows", "gate inputs", "h", "memory", "reset h", "masked h", "recurrent masks", "product", "carry", "scratch", "parts"}
 KINDS = ("weights", "panels", "tape", "states kept", "working", "gradients", "outputs")
 
 

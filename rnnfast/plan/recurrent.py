@@ -52,6 +52,8 @@ class _Layer(Part):
         self.order = d.order or GATE_ORDER[d.cell]
         self.state_count = max(self.state_count, d.wide)
         super().__init__(b, x, d, sequence, last, states, into)
+        if self.result.sequence:
+            self.result.sequence.spread = into is None and d.output == "state"
         self.padded = -(-d.units // b.lanes) * b.lanes
         self.depth = d.wide * d.units if d.recurrent_kernel else 0
         self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + self.depth)
@@ -100,6 +102,8 @@ class _Layer(Part):
         joins = len(self.phases) == 1 and self.phases[0][0] == self.gates  # the cell's step has all gates in one product, beside which it can compute their inputs
         self.within, self.ways = False, (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
         self.within = joins and not self.kernel_weights and "parts" not in buffers and choose_within(self.cost(), b.plan.threads, self.ways)
+        if self.x.outside and self.x.rows.masked:
+            self._inputs()
         rows = 1 if self.within else self.batch  # of a pool there may be one row, whose steps are run alone
         buffers["x_gates"] = b.buffer("gate inputs", self.chunk * rows * gate_row, gate_row)
         self.gap = STATES_GAP // b.itemsize
@@ -120,6 +124,14 @@ class _Layer(Part):
             buffers["h_tape"] = b.rows_buffer("h tape", self.x.rows, d.wide * self.padded)
             if len(self.phases) > 1:
                 buffers["reset_tape"] = b.rows_buffer("reset tape", self.x.rows, self.padded)
+
+    def _inputs(self) -> None:
+        """Where steps collect the rows of an input of which not all steps exist, or all of them at once."""
+        if self.within:
+            self.buffers["x_rows"] = self.b.buffer("input rows", self.b.plan.threads * self.batch * self.inputs, self.inputs)
+        else:
+            self.x = self.b.packed(self.x)
+            self.buffers["x"] = self.x.buffer
 
     def _masks(self) -> None:
         """Recurrent dropout: a mask for each gate, or each state that enters the product."""
@@ -215,7 +227,7 @@ def add_recurrent(b: Builder, x: Tensor, directions: list[Any], sequence: bool, 
     concat : bool
         Whether the two directions write into one tensor, side by side; then the first result holds it.
     """
-    if x.rows.masked or b.gradients:
+    if b.gradients or (x.rows.masked and any(d.layer for d in directions)):
         x = b.packed(x)
     b.show_masked(x.rows, not directions[-1].zero_output)
     width = sum(d.width for d in directions)
