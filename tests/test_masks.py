@@ -135,6 +135,37 @@ def test_lengths_cut_rows_short(cell, batch, steps, seed, density):
         assert np.array_equal(a, b)
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    kept = rnnfast.get_num_threads()
+    rnnfast.set_num_threads(request.param)
+    yield
+    rnnfast.set_num_threads(kept)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_model_takes_whole_rows_lengths_and_masks_in_turns(cell, zeros, threads, rng):
+    """Each row has the bits of its valid steps alone, whatever the call before has left."""
+    rows, steps = 9, 40
+    layer = cases.build(rnnfast, cases.recurrent(cell, 40, return_sequences=True, zero_output_for_mask=zeros), "float32")
+    model, x = rnnfast.Sequential([rnnfast.Input((steps, I)), layer]), rng.standard_normal((rows, steps, I)).astype("float32")
+    alone = rnnfast.Sequential([rnnfast.Input((None, I)), layer])
+    for _ in range(3):
+        lengths = rng.integers(0, steps + 1, rows)
+        some, all_steps = {"mask": rng.random((rows, steps)) < 0.6}, {"mask": np.ones((rows, steps), bool)}
+        for which in ({}, {"lengths": lengths}, some, all_steps, {"lengths": np.full(rows, steps)}):
+            y = model.predict_on_batch(x, **which)
+            valid = which.get("mask", np.arange(steps) < which.get("lengths", np.full(rows, steps))[:, None])
+            for row in range(rows):
+                wanted = np.zeros((steps, 40), "float32")
+                if valid[row].any():
+                    wanted[valid[row]] = alone.predict_on_batch(x[row : row + 1, valid[row]])[0]
+                for t in np.flatnonzero(~valid[row][1:]) + 1:
+                    wanted[t] = 0 if zeros else wanted[t - 1]
+                np.testing.assert_array_equal(y[row], wanted)
+
+
 @quick
 @problems
 def test_masked_steps_have_no_gradient_of_their_own(cell, batch, steps, seed, density):

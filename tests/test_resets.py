@@ -79,6 +79,7 @@ def test_masked_steps(cell, rng):
     found = model.vjp(x, dy, resets=resets, mask=valid)
     y, dx, weights = separate(model, x, dy, resets, valid)
     np.testing.assert_array_equal(found["y"], y)
+    np.testing.assert_array_equal(model.predict_on_batch(x, resets=resets, mask=valid), y)
     np.testing.assert_array_equal(found["x"], dx)
     assert all(max_rel_error(a, b) < 1e-13 for a, b in zip(found["weights"], weights, strict=True))
 

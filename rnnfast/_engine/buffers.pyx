@@ -154,7 +154,7 @@ cdef class Rows:
     cdef void lay(self, const unsigned char *valid, const int64_t *lengths) noexcept nogil:
         """Sort the rows by falling length and pack their steps: those where `valid`, or the first `lengths` of each row where there is no `valid`."""
         cdef rows_map *m = &self.map
-        cdef int64_t b, t, r, length, row, shown
+        cdef int64_t b, t, r, length, shown
         cdef bint exists
         cdef int64_t *place = m.offset  # for now where the next row of each length goes
         for t in range(m.time + 1):
@@ -173,22 +173,18 @@ cdef class Rows:
         m.offset[0] = 0
         for t in range(m.time):
             m.offset[t + 1] = m.offset[t] + m.active[t]
-        m.dense, m.count = 0, m.offset[m.time]
+        m.count = m.offset[m.time]
+        m.dense = m.time > 0 and m.active[m.time - 1] == m.batch
         m.pads = 0 if m.count == m.batch * m.time else m.batch
         for r in range(m.batch):
-            b, length, shown = m.order[r], 0, -1
+            b, length, shown = m.order[r], 0, m.count + r
             for t in range(m.time):
                 exists = t < lengths[b] if valid == NULL else valid[b * m.time + t] != 0
                 if exists:
-                    row = m.offset[length] + r
-                    m.source[row] = b * m.time + t
-                    m.shown[b * m.time + t] = row
-                    shown = row
+                    shown = m.offset[length] + r
+                    m.source[shown] = b * m.time + t
                     length += 1
-                elif self.hold and shown >= 0:
-                    m.shown[b * m.time + t] = shown
-                else:
-                    m.shown[b * m.time + t] = m.count + r
+                m.shown[b * m.time + t] = shown if exists or self.hold else m.count + r
 
     def set_resets(self, const unsigned char[:, :] resets):
         """States start from zero before the steps [batch, time] that are not 0; a masked one counts for the valid step after it."""

@@ -54,7 +54,7 @@ cdef enum:
 
 
 cdef class Lengths:
-    """Maps of rows that are made anew for the lengths of a call.
+    """Maps of rows that are made anew for the lengths, or the mask, of a call.
 
     Parameters
     ----------
@@ -67,14 +67,18 @@ cdef class Lengths:
     cdef Rows rows
     cdef tuple derived
     cdef form takes
+    cdef form takes_mask
 
     def __init__(self, Rows rows, derived):
-        self.rows, self.derived, self.takes = rows, tuple(derived), form_of((rows.map.batch,), "int64")
+        self.rows, self.derived = rows, tuple(derived)
+        self.takes, self.takes_mask = form_of((rows.map.batch,), "int64"), form_of((rows.map.batch, rows.map.time), "bool")
 
-    cdef bint fit(self, object lengths) noexcept:
-        """Whether they need no closer look."""
+    cdef bint fit(self, object lengths, object mask) noexcept:
+        """Whether the one of both that is given needs no closer look."""
         cdef int64_t b
         cdef const int64_t *given
+        if lengths is None:
+            return fits(&self.takes_mask, mask, READ)
         if not fits(&self.takes, lengths, READ):
             return False
         given = <const int64_t *>cnp.PyArray_DATA(lengths)
@@ -83,8 +87,11 @@ cdef class Lengths:
                 return False
         return True
 
-    cdef object lay(self, object lengths):
-        self.rows.lay(NULL, <const int64_t *>cnp.PyArray_DATA(lengths))
+    cdef object lay(self, object lengths, object mask):
+        if lengths is None:
+            self.rows.lay(<const unsigned char *>cnp.PyArray_DATA(mask), NULL)
+        else:
+            self.rows.lay(NULL, <const int64_t *>cnp.PyArray_DATA(lengths))
         for rows, how, parent in self.derived:
             getattr(rows, how)(parent)
 
@@ -173,13 +180,13 @@ cdef class Channel:
         self.program.finish()
         return out
 
-    cdef object call(self, object x, object lengths):
+    cdef object call(self, object x, object lengths, object mask):
         """As pass_through, to a new array; None too while another thread is in the program."""
         if not self.program.lock.take():
             return None
         try:
-            if lengths is not None:
-                self.lengths.lay(lengths)
+            if self.lengths is not None:
+                self.lengths.lay(lengths, mask)
             return self.pass_through(x, None)
         finally:
             self.program.lock.give()
@@ -235,11 +242,11 @@ cdef class Lesson:
         cdef Py_ssize_t i
         if not self.program.is_current() or not fits(&self.takes, x, READ) or not fits(&self.aims, y, READ):
             return None
-        if (self.lengths is None) != (lengths is None) or (lengths is not None and not self.lengths.fit(lengths)) or not self.program.lock.take():
+        if (self.lengths is None) != (lengths is None) or (lengths is not None and not self.lengths.fit(lengths, None)) or not self.program.lock.take():
             return None
         try:
             if lengths is not None:
-                self.lengths.lay(lengths)
+                self.lengths.lay(lengths, None)
                 for i in range(self.scored.map.count):
                     self.weights[i] = 1.0 / self.scored.map.count if self.mean else 1.0
             self.source.view.data, self.target.view.data = <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(y)
@@ -299,10 +306,11 @@ cdef class Predictor:
         ndarray, or a list or dict of them
         """
         cdef Channel channel
-        if mask is None and resets is None and self.version is not None and self.version.now == self.version.packed:
+        cdef bint ragged = lengths is not None or mask is not None
+        if (lengths is None or mask is None) and resets is None and self.version is not None and self.version.now == self.version.packed:
             for channel in self.channels:
-                if (channel.lengths is None) == (lengths is None) and fits(&channel.takes, x, READ) and (lengths is None or channel.lengths.fit(lengths)):
-                    y = channel.call(x, lengths)
+                if (channel.lengths is not None) == ragged and fits(&channel.takes, x, READ) and not (ragged and not channel.lengths.fit(lengths, mask)):
+                    y = channel.call(x, lengths, mask)
                     if y is not None:
                         return y
                     break

@@ -261,9 +261,9 @@ class Runner:
         self.execute(bound, xs, valid, cuts, initial, outputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def direct_channel(self, x: np.ndarray, lengths: Any = None) -> Any:
-        """What takes arrays of x's shape, with lengths if there are any, straight to a result, or None."""
-        bound = self.bounds.get(("predict", False, 0, self.sizes([x], [lengths], [None])))
+    def direct_channel(self, x: np.ndarray, steps: Any = None) -> Any:
+        """What takes arrays of x's shape, with lengths or a mask if there are any, straight to a result, or None."""
+        bound = self.bounds.get(("predict", False, 0, self.sizes([x], [steps], [None])))
         return bound.direct if bound is not None else None
 
     def check_states(self, x: np.ndarray, initial_state: Any) -> Arrays:

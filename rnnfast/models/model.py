@@ -153,8 +153,8 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
         runner = self.runner()
         result = runner.predict(x, mask=mask, lengths=lengths, resets=resets)
         shown = self._shown(result)
-        if mask is None and resets is None and shown is result and isinstance(x, np.ndarray):
-            channel = runner.direct_channel(x, lengths)
+        if resets is None and shown is result and isinstance(x, np.ndarray):
+            channel = runner.direct_channel(x, lengths if mask is None else mask)
             if channel is not None:
                 self.remember(channel, runner.params.age)
         return shown
