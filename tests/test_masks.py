@@ -143,11 +143,12 @@ def threads(request):
     rnnfast.set_num_threads(kept)
 
 
+@pytest.mark.parametrize("rows", [1, 9])
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_one_model_takes_whole_rows_lengths_and_masks_in_turns(cell, zeros, threads, rng):
+def test_one_model_takes_whole_rows_lengths_and_masks_in_turns(cell, zeros, rows, threads, rng):
     """Each row has the bits of its valid steps alone, whatever the call before has left."""
-    rows, steps = 9, 40
+    steps = 40
     layer = cases.build(rnnfast, cases.recurrent(cell, 40, return_sequences=True, zero_output_for_mask=zeros), "float32")
     model, x = rnnfast.Sequential([rnnfast.Input((steps, I)), layer]), rng.standard_normal((rows, steps, I)).astype("float32")
     alone = rnnfast.Sequential([rnnfast.Input((None, I)), layer])

@@ -458,12 +458,13 @@ cdef bint prepare_run(const layer *a, part own, rnnf_run *k) noexcept nogil:
 
 
 cdef void run_row(layer *a, rnnf_team *team, part own, int64_t begin, int64_t end) noexcept nogil:
-    """Steps [begin, end) of a batch of one row, in the order in which they are computed."""
+    """Steps [begin, end) of a batch of one row, in the order in which they are computed, as far as they exist."""
     cdef rnnf_run k
     cdef bint whole = prepare_run(a, own, &k)
     cdef bint last, meeting = meets(a) and team.size > 1
-    cdef int64_t t = begin, chunk_end = begin, first = 0, step, time = a.rows.time, size = a.k.itemsize, state = half(a)
+    cdef int64_t t = begin, chunk_end = begin, first = 0, step, count = a.rows.count, size = a.k.itemsize, state = half(a)
     cdef int turn = a.turn, phase
+    end = min(end, count)
     if begin == 0:
         begin_states(a, own)
         if a.tape != NULL:  # the states stay where they are made
@@ -471,13 +472,13 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int64_t begin, int64_t en
     if meeting:
         rnnf_barrier(team, own.member)
     while t < end:
-        step = time - 1 - t if a.reverse else t
+        step = count - 1 - t if a.reverse else t
         if whole:
             k.x, k.steps = at_step(a, a.x, step, 0), end - t
         else:
             if t == chunk_end:
                 chunk_end = min(t + a.chunk, end)
-                first = time - chunk_end if a.reverse else t
+                first = count - chunk_end if a.reverse else t
                 project(a, own, first, first + chunk_end - t)
             k.x, k.steps = a.x_gates.data + (step - first) * a.x_gates.stride * size, chunk_end - t
         if meeting:
@@ -500,10 +501,9 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int64_t begin, int64_t en
             if meeting:
                 rnnf_barrier(team, own.member)
         t += k.steps
-    if end < time:
-        return
-    a.turn = (turn + time) & 1
-    end_rows(a, own, 0, 1, a.h.data + (time & 1) * state if a.tape == NULL else at(a, a.h_tape, time))
+    if begin < count == end:
+        a.turn = (turn + count) & 1
+        end_rows(a, own, 0, 1, a.h.data + (count & 1) * state if a.tape == NULL else at(a, a.h_tape, count))
 
 
 cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t begin, int64_t end) noexcept nogil:
@@ -525,7 +525,7 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
         if a.split == SPLIT_ROWS:
             move_apart(a, member, &a.h, &states[1])
             move_apart(a, member, &a.reset, &states[2])
-    if a.runs and a.rows.batch == 1 and a.rows.dense and not a.rows.cuts:
+    if a.runs and a.rows.batch == 1 and not a.rows.cuts and not spread(a, a.x) and not spread(a, a.y):
         if own.r0 < own.r1:
             run_row(a, team, own, begin, end)
             if member == 0 or a.split != SPLIT_UNITS:

@@ -53,7 +53,7 @@ class _Layer(Part):
         self.state_count = max(self.state_count, d.wide)
         super().__init__(b, x, d, sequence, last, states, into)
         if self.result.sequence:
-            self.result.sequence.spread = into is None and d.output == "state"
+            self.result.sequence.spread = into is None and d.output == "state" and self.batch > 1  # one row is run as packed
         self.padded = -(-d.units // b.lanes) * b.lanes
         self.depth = d.wide * d.units if d.recurrent_kernel else 0
         self.work = 2.0 * self.batch * self.time * self.gates * d.units * (self.inputs + self.depth)
