@@ -98,7 +98,7 @@ class _Layer(Part):
     def _state(self) -> None:
         b, d, buffers = self.b, self.d, self.buffers
         gate_row = self.padded * self.gates
-        self.chunk = choose_chunk(self.batch, self.time, gate_row, b.itemsize)
+        self.chunk = choose_chunk(max(1, self.batch // b.plan.threads), self.time, gate_row, self.inputs * gate_row, b.itemsize)
         joins = len(self.phases) == 1 and self.phases[0][0] == self.gates  # the cell's step has all gates in one product, beside which it can compute their inputs
         self.within, self.ways = False, (SPLIT_ROWS,) if self.dropped else (SPLIT_ROWS, SPLIT_UNITS)  # masked states are made a row at a time
         self.within = joins and not self.kernel_weights and "parts" not in buffers and choose_within(self.cost(), b.plan.threads, self.ways)

@@ -264,11 +264,12 @@ def precision_line(precision: str) -> str:
     return f" precision={precision} ({_engine.tiles() or 'as highest: no AMX'})"
 
 
-def choose_chunk(batch: int, time: int, gate_row: int, itemsize: int) -> int:
-    """Steps whose gate inputs stay in cache, and enough rows to reuse each panel of W."""
-    fits = L2_BYTES // 3 // max(1, batch * gate_row * itemsize)
-    reuse = -(-48 // max(1, batch))
-    return max(1, min(time, max(fits, reuse)))
+def choose_chunk(rows: int, time: int, gate_row: int, kernel: int, itemsize: int) -> int:
+    """Steps whose gate inputs are computed at once, with so many rows in one thread. Where the second cache has W near, few: what they take there is taken from the kernels. Where W
+    comes from behind it, as many as stay in it."""
+    near = kernel * itemsize <= L2_BYTES // 2
+    room, reuse = (L2_BYTES // 32, 24) if near else (L2_BYTES // 3, 48)
+    return max(1, min(time, max(room // max(1, rows * gate_row * itemsize), -(-reuse // max(1, rows)))))
 
 
 def choose_within(work: Work, threads: int, ways: tuple[int, ...]) -> bool:
