@@ -265,11 +265,12 @@ def precision_line(precision: str) -> str:
 
 
 def choose_chunk(rows: int, time: int, gate_row: int, kernel: int, itemsize: int) -> int:
-    """Steps whose gate inputs are computed at once, with so many rows in one thread. Where the second cache has W near, few: what they take there is taken from the kernels. Where W
-    comes from behind it, as many as stay in it."""
+    """Steps whose gate inputs are computed at once, with so many rows in one thread: chunks of about one size. Where the second cache has W near, few steps, since what they take there
+    is taken from the kernels. Where W comes from behind it, as many as stay in half of it."""
     near = kernel * itemsize <= L2_BYTES // 2
-    room, reuse = (L2_BYTES // 32, 24) if near else (L2_BYTES // 3, 48)
-    return max(1, min(time, max(room // max(1, rows * gate_row * itemsize), -(-reuse // max(1, rows)))))
+    room, reuse = (L2_BYTES // 32, 24) if near else (L2_BYTES // 2, 48)
+    most = max(1, room // max(1, rows * gate_row * itemsize), -(-reuse // max(1, rows)))
+    return max(1, -(-time // -(-time // most)) if time else 1)
 
 
 def choose_within(work: Work, threads: int, ways: tuple[int, ...]) -> bool:
