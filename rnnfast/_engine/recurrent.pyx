@@ -525,7 +525,7 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
         if a.split == SPLIT_ROWS:
             move_apart(a, member, &a.h, &states[1])
             move_apart(a, member, &a.reset, &states[2])
-    if a.runs and a.rows.batch == 1 and not a.rows.cuts and not spread(a, a.x) and not spread(a, a.y):
+    if a.runs and a.rows.batch == 1 and not a.rows.cuts:
         if own.r0 < own.r1:
             run_row(a, team, own, begin, end)
             if member == 0 or a.split != SPLIT_UNITS:
