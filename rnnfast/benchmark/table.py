@@ -42,13 +42,15 @@ def libraries(rows: Iterable[Row], own: str) -> list[str]:
 
 
 def summary(rows: list[Row], own: str) -> list[str]:
-    """Geometric mean and worst case of each mode, against the best and against each library; of gains and costs."""
+    """Geometric mean and worst case of each mode, against the best and against each library, and what they could be; of gains and costs."""
     text = []
     for mode in MODES:
         chosen = [row for row in rows if row["mode"] == mode]
         for peer in (None, *libraries(chosen, own)):
             if ratios := against(chosen, own, peer):
                 text.append(f"{mode}, against {peer or 'the best'}: {means(ratios)}")
+        if room := {row["case"]: row["ratio"] / min(1.0, row["limit_share"]) for row in chosen if row["best_peer"]}:
+            text.append(f"{mode}, against the best, were every case at its limit: {means(room)}")
     gains = {row["case"]: row["gain"] for row in rows if row["gain"]}
     if gains:
         slower = [row["case"] for row in rows if row["gain"] and row["gain"] < 1 - max(0.02, 2 * row["spread"][own])]
