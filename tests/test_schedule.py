@@ -55,14 +55,13 @@ def test_only_what_the_op_can_do_is_chosen(fixed):
     assert choose_split(work(4, 100, 512), 2, (SPLIT_ROWS,)).split == SPLIT_ROWS
 
 
-def test_quick_meetings_are_counted_on_only_where_rows_cannot_be_shared(monkeypatch):
-    """Cores that are near each other now may be far in a second: one row that is on the wrong side goes back to one thread, but rows that have met cannot be parted."""
-    near = Machine(flops=250e9, l2_bytes=1 << 20, l2_rate=200e9, l3_rate=110e9, barrier=3e-8, region=2e-6, measured=True)
-    monkeypatch.setattr(schedule, "machine", lambda threads: near)
+@pytest.mark.parametrize("barrier", [3e-8, 3e-7])
+def test_rows_are_shared_for_sure_and_units_of_one_row_on_trial(barrier, monkeypatch):
+    """Cores that were near each other, or far, when that was measured may be otherwise in a second: a team whose meetings last goes back to one thread, but rows that have met cannot be parted."""
+    now = Machine(flops=250e9, l2_bytes=1 << 20, l2_rate=200e9, l3_rate=110e9, barrier=barrier, region=2e-6, measured=True)
+    monkeypatch.setattr(schedule, "machine", lambda threads: now)
     assert choose_split(work(1, 100, 64), 2, WAYS).split == SPLIT_UNITS
-    several = choose_split(work(8, 100, 64), 2, WAYS)
-    assert several.split == SPLIT_ROWS
-    assert several.seconds[SPLIT_UNITS] > work(8, 100, 64).seconds(near, 8, 32, threads=2)
+    assert choose_split(work(8, 100, 64), 2, WAYS).split == SPLIT_ROWS
 
 
 def test_units_without_a_product_need_no_meeting(fixed):

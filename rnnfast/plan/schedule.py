@@ -19,7 +19,7 @@ SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS = 0, 1, 2
 NAMES = ("one thread", "rows", "units")
 GAIN = 0.9  # of one thread's time, or less: only then are more threads worth it
 STEP = 50e-9  # seconds of a step beside its product
-STEADY = 5e-8  # seconds of a thread's part of a barrier, at least, where its rows may be its own: cores are near each other at times only
+STEADY = 5e-8  # seconds of a thread's part of a barrier: of a virtual machine cores are near each other at times, and far at others
 MEETING = 1.1  # times what is estimated, at least, is what layers take that meet at each step
 HANDOVER = 200e-9  # seconds of beginning a chunk of a layer in a wavefront
 CHAIN = 1.2e-9  # seconds of one multiplication after another
@@ -125,6 +125,8 @@ def choose_split(work: Work, threads: int, ways: tuple[int, ...] = (SPLIT_ROWS, 
     if threads > 1 and work.batch >= threads and SPLIT_ROWS in ways:
         seconds[SPLIT_ROWS] = work.seconds(m, -(-work.batch // threads), work.units)
         m = replace(m, barrier=max(m.barrier, threads * STEADY))
+    else:  # a team that meets in vain is left as it runs
+        m = replace(m, barrier=min(m.barrier, threads * STEADY))
     panels = -(-work.units // work.lanes)
     if threads > 1 and panels >= threads and SPLIT_UNITS in ways:
         seconds[SPLIT_UNITS] = work.seconds(m, work.batch, -(-panels // threads) * work.lanes, threads)
