@@ -153,6 +153,24 @@ def test_an_output_that_another_layer_reads(rng):
     assert np.array_equal(both[1], Model(x, y).predict_on_batch(value))
 
 
+@pytest.mark.parametrize("steps", [{}, {"lengths": [5, 2, 4]}, {"mask": [[1, 0, 1, 1, 0], [0, 0, 1, 0, 0], [1, 1, 1, 1, 1]]}], ids=["whole", "lengths", "mask"])
+@pytest.mark.parametrize("same", [layers.Dropout(0.3), layers.Activation("linear")], ids=["Dropout", "linear"])
+def test_an_output_that_a_layer_hands_on_as_it_is(same, steps, rng):
+    """A layer that does nothing in inference gives its input's own memory, which others read too."""
+    x = Input((5, 3))
+    h = layers.LSTM(4, return_sequences=True)(x)
+    y = layers.Dense(2)(h)
+    value, steps = rng.standard_normal((3, 5, 3)).astype(np.float32), {name: np.array(given) for name, given in steps.items()}
+    h_alone, y_alone = (Model(x, one).predict_on_batch(value, **steps) for one in (h, y))
+    for outputs in ([h, same(h)], [same(h), y], [y, same(same(h)), h], [same(h), same(h)]):
+        for found, symbol in zip(Model(x, outputs).predict_on_batch(value, **steps), outputs, strict=True):
+            assert np.array_equal(found, y_alone if symbol is y else h_alone)
+    if not steps:
+        stream = Model(x, [same(h), y, h]).stream()
+        for found, wanted in zip(stream.process(value[0]), (h_alone, y_alone, h_alone), strict=True):
+            assert np.array_equal(found, wanted[0])
+
+
 def test_threads_do_not_change_bits(rng):
     model = randomised(encoder_decoder(rnnfast, dtype="float32"), rng)
     xs = [x.astype(np.float32) for x in data(rng)]

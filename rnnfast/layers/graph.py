@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -60,9 +61,9 @@ class Graph:
         made = [s.layer for s in self.inputs if s.layer is not None]
         return list(dict.fromkeys([*made, *(node.layer for node in self.nodes)]))
 
-    def uses(self, symbol: Symbol) -> int:
-        """How often a symbol is read."""
-        return sum(node.inputs.count(symbol) + node.states.count(symbol) for node in self.nodes) + self.outputs.count(symbol)
+    def uses(self) -> Counter[Symbol]:
+        """How often each symbol is read."""
+        return Counter([*self.outputs, *(symbol for node in self.nodes for symbol in (*node.inputs, *node.states))])
 
     def __getstate__(self) -> dict[str, Any]:
         """Connections as numbers: copies and pickles would follow the references of a long graph too deep."""

@@ -52,7 +52,7 @@ class Inlet:
         front, self.maskers = {symbol}, []
         for node in graph.nodes:  # layers that say which steps of the input are masked, for all that reads it
             kind, source = type(node.layer).__name__, node.inputs[0]
-            if (kind == "Embedding" and source is symbol) or (kind == "Masking" and source in front and graph.uses(source) == 1):
+            if (kind == "Embedding" and source is symbol) or (kind == "Masking" and source in front and graph.uses()[source] == 1):
                 self.maskers.append(node.layer)
                 front.update(node.outputs if kind == "Masking" else ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,10 @@ def describe(b: Builder, graph: Graph, tensors: dict[Symbol, Tensor], initial: d
             raise MemoryError(f"{type(layer).__name__} '{layer.name}': {error}") from error
         results = [*(outputs if isinstance(outputs, list) else [outputs]), *states]
         tensors.update(zip(node.outputs, results, strict=True))
+    uses, others = graph.uses(), Counter[Buffer]()
+    for symbol, tensor in tensors.items():
+        others[tensor.buffer] += uses[symbol] - 1  # a layer that hands on what it is given reads nothing
+    b.shared.update(buffer for buffer, count in others.items() if count > 0)
 
 
 def _in_order(b: Builder, states: list[Tensor], rows: Rows) -> list[Tensor]:
@@ -238,8 +243,7 @@ class Runner:
         bound = self.bounds.get(key)
         if bound is None:
             bound = self.start(xs, valid, training, False, initial)
-            alone = [self.graph.uses(symbol) == 1 for symbol in self.graph.outputs]
-            bound.outputs = [(bound.builder.output(t, f"output {i}", one), t) for i, ((_, t), one) in enumerate(zip(bound.outputs, alone, strict=True))]
+            bound.outputs = [(bound.builder.output(t, f"output {i}"), t) for i, (_, t) in enumerate(bound.outputs)]
             self.finish(key, bound)
             plain = not (training or initial or self.inlets[0].tokens or self.inlets[0].maskers or any(cuts is not None for cuts in resets))
             if plain and len(xs) == len(bound.outputs) == 1:

@@ -79,8 +79,7 @@ class LiveModel:
         sources = [runner.source(inlet, np.broadcast_to(0, shape), False, False) for inlet, shape in zip(self.inlets, shapes, strict=True)]
         tensors = {inlet.symbol: source for inlet, source in zip(self.inlets, sources, strict=True)}
         describe(b, graph, tensors, {})
-        results = [tensors[symbol] for symbol in graph.outputs]
-        outputs = [(b.output(t, f"output {i}", graph.uses(s) == 1), t) for i, (s, t) in enumerate(zip(graph.outputs, results, strict=True))]
+        outputs = [(b.output(tensors[symbol], f"output {i}"), tensors[symbol]) for i, symbol in enumerate(graph.outputs)]
         bound = Bound(b, b.plan.compile(), sources, outputs)
         runner.connect(bound, [np.empty(1, self.dtype)] * len(sources), [np.empty(1, self.dtype)] * len(outputs))
         return bound

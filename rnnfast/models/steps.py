@@ -105,7 +105,8 @@ class Steps:
         b = bound.builder
         ys = [b.packed(tensor) for _, tensor in bound.outputs]
         names = ["predictions"] if not self.several else [f"predictions of '{head.name}'" for head in self.heads]
-        bound.outputs = [(b.output(y, name, alone=False), y) for y, name in zip(ys, names, strict=True)] if self.predictions or not train else []
+        b.shared.update(y.buffer for y in ys)  # the losses read them
+        bound.outputs = [(b.output(y, name), y) for y, name in zip(ys, names, strict=True)] if self.predictions or not train else []
         goals = []
         for place, (head, y, labels) in enumerate(zip(self.heads, ys, columns, strict=True)):
             if head.loss is not None:

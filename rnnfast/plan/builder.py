@@ -95,6 +95,7 @@ class Builder:
         self.when_masked: list[Callable[[], None]] = []  # what is called when all of them are
         self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._wholes: set[Buffer] = set()  # buffers that others are parts of
+        self.shared: set[Buffer] = set()  # results that more than one layer or caller reads
         self.recurrent: list[Any] = []  # the directions of recurrent layers, for who looks at what they keep
         self._tape: list[Callable[[], None]] = []
         self._written: set[Variable] = set()  # whose gradient an op writes
@@ -535,9 +536,9 @@ class Builder:
             target.point(values.ctypes.data, values.shape[1])
             self.op("scatter", state.rows, {"x": state.buffer, "y": target}, f"{layer.name} state", n=values.shape[1], kind=0)
 
-    def output(self, x: Tensor, name: str, alone: bool = True) -> Buffer:
-        """The caller's array of a result; `alone` unless other ops read it too."""
-        free = alone and not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes
+    def output(self, x: Tensor, name: str) -> Buffer:
+        """The caller's array of a result."""
+        free = not self.gradients and x.buffer in self.plan.buffers and x.buffer.owner is None and x.buffer not in self._wholes | self.shared
         if free and ((x.spread if x.rows.masked else x.strided) or self.same_layout(x)):
             self.plan.buffers.remove(x.buffer)  # its op writes into the caller's memory
             return x.buffer
