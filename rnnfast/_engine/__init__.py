@@ -28,7 +28,8 @@ from rnnfast._engine.program import (
     set_num_threads,
 )
 from rnnfast._engine.python import PythonOp
-from rnnfast._engine.recurrent import RecurrentLayer, cell_facts, outer_scratch
+from rnnfast._engine.recurrent import RecurrentLayer, cell_facts
+from rnnfast._engine.recurrent_backward import outer_scratch
 from rnnfast._engine.rowwise import PackOp, RowOp
 from rnnfast._engine.staged import StagedLayer, row_cell_facts
 from rnnfast._engine.watch import Watch, transpose
