@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 import rnnfast
 from rnnfast import Input, Model, Sequential, layers
 from rnnfast.errors import ShapeError
+from rnnfast.models import stream_pool
+from rnnfast.plan import recurrent
+from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, Choice
 from tests.test_streams import I, made, randomized, two_ended
 
 CAPACITY = 5
@@ -126,22 +129,27 @@ def test_each_stream_is_one_alone(kind, data):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("units", [16, 200])
-def test_threads_share_the_rows(threads, units, rng):
+@pytest.mark.parametrize("split", [SPLIT_ROWS, SPLIT_UNITS], ids=["rows", "units"])
+@pytest.mark.parametrize("cell, units", [(layers.LSTM, 16), (layers.LSTM, 64), (layers.LSTM, 200), (layers.GRU, 64)])
+def test_threads_share_a_call(cell, units, split, threads, monkeypatch, rng):
+    monkeypatch.setattr(recurrent, "choose_split", lambda work, threads, ways: Choice(split if threads > 1 else SPLIT_NONE, {SPLIT_NONE: 1.0, split: 0.1}))
+    monkeypatch.setattr(stream_pool, "region_flops", lambda threads: 0.0)
     before = rnnfast.get_num_threads()
-    model = randomized(Sequential([Input((None, 8)), layers.LSTM(units, return_sequences=True), layers.Dense(3)]), rng)
-    x = rng.standard_normal((60, 8, 8)).astype(np.float32)
+    model = randomized(Sequential([Input((None, 8)), cell(units, return_sequences=True), layers.Dense(3)]), rng)
+    x = rng.standard_normal((60, 9, 8)).astype(np.float32)
     expected = model.predict_on_batch(x)
     try:
         rnnfast.set_num_threads(threads)
         pool = model.stream_pool(100)
         ids = np.array([pool.open() for _ in range(60)])
-        for t in range(6):
+        for t, some in ((0, np.arange(60)), (1, np.arange(20)), (1, np.arange(20, 60))):  # states that stand side by side are read where they are
+            np.testing.assert_array_equal(pool.step(ids[some], x[some, t]), expected[some, t])
+        for t in range(2, 8):
             order = rng.permutation(60)
             half = np.sort(order[:30])
             for some in (half, np.setdiff1d(order, half)):
                 np.testing.assert_array_equal(pool.step(ids[some], x[some, t]), expected[some, t])
-        np.testing.assert_array_equal(pool.process(ids[::-1], np.ascontiguousarray(x[::-1, 6:])), expected[::-1, 6:])
+        np.testing.assert_array_equal(pool.process(ids[::-1], np.ascontiguousarray(x[::-1, 8:])), expected[::-1, 8:])
     finally:
         rnnfast.set_num_threads(before)
 

@@ -127,12 +127,12 @@ cdef inline part part_of(const layer *a, rnnf_team *team, int member, int64_t gr
     return own
 
 cdef inline void copy_units(const layer *a, part own, char *target, const char *source) noexcept nogil:
-    """This thread's units of one row; a NULL source means zeros."""
+    """This thread's units of one row, where they are not there already; a NULL source means zeros."""
     cdef int64_t first = own.p0 * a.k.lanes, n = min(own.p1 * a.k.lanes, a.units) - first, size = a.k.itemsize
-    if n > 0 and source != NULL:
-        memcpy(target + first * size, source + first * size, n * size)
-    elif n > 0:
+    if n > 0 and source == NULL:
         memset(target + first * size, 0, n * size)
+    elif n > 0 and source != target:
+        memcpy(target + first * size, source + first * size, n * size)
 
 cdef inline char *mask_of(const layer *a, int64_t row, int gate) noexcept nogil:
     return a.masks.data + (gate * a.rows.batch + row) * a.padded * a.k.itemsize

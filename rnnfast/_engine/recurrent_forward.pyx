@@ -87,16 +87,33 @@ cdef void restart(const layer *a, part own, int64_t t, char *h) noexcept nogil:
                 copy_units(a, own, state_at(a, h, r, s), NULL)
 
 
-cdef void begin_states(const layer *a, part own) noexcept nogil:
+cdef bint stands_alike(const layer *a, part own, const operand *state) noexcept nogil:
+    """Whether this thread's rows of a state stand outside as they do within, so that a single step need not copy them."""
+    cdef int64_t r
+    if state == NULL or own.r0 >= own.r1 or a.wide > 1 or a.units != a.padded or state.stride != a.padded:
+        return False
+    if a.slots != NULL:
+        for r in range(own.r0 + 1, own.r1):
+            if a.slots.order[r] != a.slots.order[r - 1] + 1:
+                return False
+    return True
+
+
+cdef inline char *first_row(const layer *a, part own, const operand *state) noexcept nogil:
+    """Of a state whose rows stand outside as within, where the batch's first one would."""
+    return outside(a, state, own.r0) - own.r0 * a.padded * a.k.itemsize
+
+
+cdef void begin_states(const layer *a, part own, char *h) noexcept nogil:
     """Initial states of this thread's rows and units; results of rows that have no step."""
     cdef int64_t r, s, column = a.units * a.k.itemsize
     cdef char *given
     for r in range(own.r0, own.r1):
         for s in range(a.states):
             given = outside(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
-            copy_units(a, own, state_at(a, a.h.data, r, s), given)
-            if s < a.wide:
-                copy_units(a, own, state_at(a, a.h.data + half(a), r, s), given)
+            copy_units(a, own, state_at(a, h, r, s), given)
+            if s < a.wide and a.reverse and not a.rows.dense:  # a row's first step may be any of the batch's
+                copy_units(a, own, state_at(a, h + half(a), r, s), given)
             if r >= a.rows.active[0] and a.state_out[s] != NULL:
                 copy_units(a, own, outside(a, a.state_out[s], r), given)
             if s < a.wide and a.y != NULL and a.rows.pads and not a.y.step:
@@ -305,9 +322,7 @@ cdef void run_row(layer *a, rnnf_team *team, part own, int64_t begin, int64_t en
     cdef int turn = a.turn, phase
     end = min(end, count)
     if begin == 0:
-        begin_states(a, own)
-        if a.tape != NULL:  # the states stay where they are made
-            copy_units(a, own, a.h_tape.data, a.h.data)
+        begin_states(a, own, a.h.data if a.tape == NULL else a.h_tape.data)
     if meeting:
         rnnf_barrier(team, own.member)
     while t < end:
@@ -355,7 +370,7 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
     cdef rnnf_step phases[2]
     cdef layer own_rows
     cdef layer *a = all_rows
-    cdef operand states[3]
+    cdef operand states[4]
     cdef bint stay = a.h_tape != NULL and a.rows.dense and begin < end  # states, where they are made: on the tape
     if team.size > 1:
         own_rows = all_rows[0]
@@ -371,15 +386,20 @@ cdef void forward_steps(layer *all_rows, rnnf_team *team, int member, int64_t be
                 all_rows.turn = a.turn
         return
     h, h_next = a.h.data + (begin & 1) * state, a.h.data + (~begin & 1) * state
+    if stay:
+        h = at_step(a, a.h_tape, time - 1 - begin if a.reverse else begin, 0)
+    elif time == 1 and not a.rows.cuts and stands_alike(a, own, a.state_in[0]):
+        h = first_row(a, own, a.state_in[0])
+    if time == 1 and a.memory != NULL and stands_alike(a, own, a.state_out[1]):
+        own_rows = a[0]
+        a = &own_rows
+        states[3].data = first_row(a, own, a.state_out[1])
+        a.memory = &states[3]
     prepare_steps(a, own, phases)
     if begin == 0:
-        begin_states(a, own)
+        begin_states(a, own, h)
         if a.rows.cuts and not a.reverse:
             restart(a, own, 0, h)
-    if stay:
-        t = time - 1 - begin if a.reverse else begin
-        keep_states(a, own, t, own.r1, h)
-        h = at_step(a, a.h_tape, t, 0)
     if a.split == SPLIT_UNITS:
         rnnf_barrier(team, own.member)
     elif own.r0 >= own.r1:
