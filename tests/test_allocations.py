@@ -30,6 +30,11 @@ rnnfast.set_num_threads(1)
 live = Sequential([Input((None, 8)), layers.Conv1D(8, 3, padding="causal"), layers.LSTM(16, return_sequences=True), layers.Dense(4)]).stream()
 large = Sequential([Input((None, 8)), layers.GRU(128, return_sequences=True)]).stream()
 chunk, answer, answers, wide, widths = np.zeros((8, 8), np.float32), *(np.empty(shape, np.float32) for shape in [(4,), (8, 4), (128,), (8, 128)])
+left, right = Input((None, 8)), Input((None,), dtype="int32")
+joined = layers.Concatenate()([left, layers.Embedding(9, 4, mask_zero=True)(right)])
+forked = rnnfast.Model([left, right], [layers.GRU(16, return_sequences=True)(joined), layers.Dense(2)(joined)]).stream()
+halves, token, tokens = [np.empty(16, np.float32), np.empty(2, np.float32)], np.int64(3), np.ones(8, np.int64)
+parts = [np.empty((8, 16), np.float32), np.empty((8, 2), np.float32)]
 pool = Sequential([Input((None, 8)), layers.LSTM(16, return_sequences=True)]).stream_pool(64)
 some, rows, found = np.array([pool.open() for _ in range(64)])[::2].copy(), np.zeros((32, 8), np.float32), np.empty((32, 16), np.float32)
 rnnfast.set_num_threads(2)
@@ -64,6 +69,9 @@ calls |= {
     "live step": lambda: live.step(frame, answer),
     "live process": lambda: live.process(chunk, answers),
     "live step without an array for the result": lambda: live.step(frame),
+    "live chunks of two sizes": lambda: (live.process(chunk, answers), live.process(chunk[:3], answers[:3])),
+    "live step of several inputs and outputs": lambda: forked.step([frame, token], halves),
+    "live process of several inputs and outputs": lambda: forked.process([chunk, tokens], parts),
     "large step": lambda: large.step(frame, wide),
     "large process": lambda: large.process(chunk, widths),
     "pool step": lambda: pool.step(some, rows, found),
@@ -94,7 +102,10 @@ os._exit(0)
 """
 
 
-LIVE = ["live step", "live process", "live step without an array for the result", "large step", "large process"]
+LIVE = [
+    "live step", "live process", "live step without an array for the result", "live chunks of two sizes", "live step of several inputs and outputs",
+    "live process of several inputs and outputs", "large step", "large process",
+]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +126,7 @@ def test_no_allocation_after_the_first_call(counts, call):
     assert counts[call] == 0
 
 
-@pytest.mark.parametrize("call", LIVE[:3])
+@pytest.mark.parametrize("call", LIVE[:6])
 def test_short_calls_of_a_stream_take_no_lock(counts, call):
     assert counts[f"{call}, locks"] == 0
 

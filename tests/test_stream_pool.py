@@ -208,7 +208,8 @@ def test_empty_calls_and_arrays_of_the_callers(rng):
     pool, x = model.stream_pool(3), rng.standard_normal((2, I))
     assert pool.step([], np.empty((0, I))).shape == (0, 3) and pool.step({}) == {}
     ids = [pool.open(), pool.open()]
-    assert pool.process(ids, np.empty((2, 0, I))).shape == (2, 0, 3)
+    nothing = np.empty((2, 0, 3), np.float32)
+    assert pool.process(ids, np.empty((2, 0, I)), nothing) is nothing and pool.process(ids, np.empty((2, 0, I))).shape == (2, 0, 3)
     out = np.empty((2, 3), np.float32)
     assert pool.step(np.array(ids, np.int32), np.asfortranarray(x), out=out) is out
     np.testing.assert_array_equal(out[0], model.stream().step(x[0]))
@@ -238,6 +239,10 @@ WRONG = {
     "close-text": (lambda p, a, b, x: p.close("a"), ValueError, "no stream 'a'"),
     "state": (lambda p, a, b, x: p.set_state(a, {}), ValueError, "must have the layers"),
     "ragged": (lambda p, a, b, x: p.step({a: x[0], b: x[0, :2]}), ShapeError, "one shape"),
+    "dict-and-out": (lambda p, a, b, x: p.step({a: x[0]}, out=np.empty((1, 3), np.float32)), TypeError, "a dict of id to input comes alone"),
+    "close-truth": (lambda p, a, b, x: p.close(True), ValueError, "no stream True"),
+    "close-huge": (lambda p, a, b, x: p.close(2**70), ValueError, "no stream 1180591620717411303424"),
+    "step-huge": (lambda p, a, b, x: p.step(np.array([2**63], np.uint64), x[:1]), ValueError, "no stream 9223372036854775808"),
 }
 
 
@@ -261,6 +266,12 @@ def test_a_capacity_is_a_positive_integer(capacity):
         Sequential([Input((None, I)), layers.GRU(4)]).stream_pool(capacity)
 
 
+@pytest.mark.parametrize("capacity", [2**50, 2**62, 2**63, 2**70])
+def test_a_capacity_that_does_not_fit_into_memory(capacity):
+    with pytest.raises(MemoryError, match=f"a pool of {capacity} streams does not fit into memory"):
+        Sequential([Input((None, I)), layers.GRU(4)]).stream_pool(capacity)
+
+
 def test_ids_are_never_given_twice():
     pool = Model(x := Input((None, I)), layers.GRU(4)(x)).stream_pool(2)
     seen = set()
@@ -269,4 +280,4 @@ def test_ids_are_never_given_twice():
         assert one in pool and one not in seen
         seen.add(one)
         pool.close(one)
-        assert one not in pool and "a" not in pool
+        assert one not in pool and "a" not in pool and True not in pool and 2**70 not in pool

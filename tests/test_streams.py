@@ -1,5 +1,10 @@
 """Live streams: the bits of the whole sequence however it is cut, several inputs and outputs, states, copies, threads, arrays of the caller's, refusals."""
 
+import copy
+import os
+import pickle
+import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -165,11 +170,79 @@ def test_arrays_of_the_callers(rng):
     stream.reset()
     odd = np.asfortranarray(x.astype(np.float64))
     np.testing.assert_array_equal(np.concatenate([stream.process(odd[:3]), [stream.step(list(row)) for row in odd[3:]]]), whole)
-    assert stream.process(x[:0]).shape == (0, 3)
+
+
+def test_a_chunk_of_no_steps(rng):
+    model, x = made("lstm", rng), rng.standard_normal((T, I)).astype(np.float32)
+    stream, nothing = model.stream(), np.empty((0, 3), np.float32)
+    assert stream.process(x[:0]).shape == (0, 3) and stream.process(x[:0], nothing) is nothing
+    with pytest.raises(ShapeError, match=r"out must be float32 of shape \(0, 3\)"):
+        stream.process(x[:0], np.empty((1, 3), np.float32))
+    np.testing.assert_array_equal(stream.process(x), model.predict_on_batch(x[None])[0])
+    inside = Input((None, I))
+    last = Model(inside, layers.GRU(4, return_sequences=True, return_state=True)(inside))
+    for empty in (lambda: last.stream().process(x[:0]), lambda: (pool := last.stream_pool(2)).process([pool.open()], x[None, :0])):
+        with pytest.raises(ValueError, match="a chunk of no steps has no last one"):
+            empty()
+
+
+def two_by_two(rng):
+    """Two inputs, one of them tokens without padding, and two outputs."""
+    a, b = Input((None, I), name="a"), Input((None,), dtype="int32", name="b")
+    h = layers.Concatenate()([layers.LSTM(I, return_sequences=True)(a), layers.Embedding(9, 3, mask_zero=True)(b)])
+    return randomized(Model([a, b], [layers.Dense(I)(h), layers.GRU(I, return_sequences=True)(h)]), rng)
+
+
+def test_several_inputs_and_outputs_in_chunks_of_several_sizes(rng):
+    model, x, tokens = two_by_two(rng), rng.standard_normal((T, I)).astype(np.float32), rng.integers(1, 9, T)
+    whole, stream = model.predict_on_batch([x[None], tokens[None]]), model.stream()
+    for _ in range(3):  # the first time everything is looked at, then sizes are known
+        stream.reset()
+        outs, place = [np.empty((T, I), np.float32) for _ in range(2)], 0
+        for size in (1, 2, 5, 1, 2, 5, 7):
+            end = place + size
+            given, parts = [x[place:end], tokens[place:end]], [out[place:end] for out in outs]
+            if size == 1:
+                assert stream.step([x[place], tokens[place]], out=[part[0] for part in parts])[1].base is parts[1].base
+            else:
+                assert stream.process(given, out=parts) is parts
+            place = end
+        for out, expected in zip(outs, whole, strict=True):
+            np.testing.assert_array_equal(out, expected[0])
+    for wrong in (0, 9):
+        with pytest.raises(ValueError, match=r"padding|token"):
+            stream.step([x[0], np.int64(wrong)])
+
+
+@pytest.mark.parametrize("layer", [layers.LSTM(64, return_sequences=True), layers.Dense(64), layers.GRU(64, return_sequences=True), layers.BatchNormalization()], ids=lambda one: type(one).__name__)
+def test_outputs_may_go_where_the_inputs_are(layer, rng):
+    model, x = randomized(Sequential([Input((None, 64)), layer]), rng), rng.standard_normal((T, 64)).astype(np.float32)
+    if isinstance(layer, layers.BatchNormalization):
+        layer.set_weights([np.abs(w) + 0.5 for w in layer.get_weights()])
+    whole, stream = model.predict_on_batch(x[None])[0], model.stream()
+    for _ in range(2):
+        stream.reset()
+        both = x[:12].copy()
+        for row in both:
+            stream.step(row, row)
+        np.testing.assert_array_equal(both, whole[:12])
+        longer = np.vstack([x[12:], x[:1]])
+        stream.process(longer[:-1], longer[1:])  # a step behind
+        np.testing.assert_array_equal(longer[1:], whole[12:])
+    pool, rows = model.stream_pool(2), x[:2].copy()
+    ids = [pool.open(), pool.open()]
+    expected = pool.step(ids, x[:2]).copy()
+    for one in ids:
+        pool.reset(one)
+    pool.step(ids, rows, rows)
+    np.testing.assert_array_equal(rows, expected)
+    several = Model(inside := Input((None, 64)), [layer(inside), layers.Activation("tanh")(inside)]).stream()
+    with pytest.raises(ValueError, match="an array of its own for each"):
+        several.step(x[0], [rows[0], rows[0]])
 
 
 WRONG_ARRAYS = {
-    "width": (lambda s: s.step(np.zeros(I + 1, np.float32)), ShapeError, r"\(T, 5\), got \(1, 6\)"),
+    "width": (lambda s: s.step(np.zeros(I + 1, np.float32)), ShapeError, r"must have shape \(5,\), got \(6,\)"),
     "rank": (lambda s: s.process(np.zeros(I, np.float32)), ShapeError, "must have shape"),
     "text": (lambda s: s.step(["a"] * I), TypeError, "real numbers"),
     "out-shape": (lambda s: s.step(np.zeros(I, np.float32), np.empty(4, np.float32)), ShapeError, r"out must be float32 of shape \(3,\)"),
@@ -179,6 +252,10 @@ WRONG_ARRAYS = {
     "out-frozen": (lambda s: s.step(np.zeros(I, np.float32), np.frombuffer(bytes(12), np.float32)), ValueError, "writeable"),
     "state-layers": (lambda s: s.set_state({}), ValueError, r"must have the layers"),
     "state-count": (lambda s: s.set_state({name: state[:1] for name, state in s.get_state().items()}), ValueError, "must be 2 arrays, got 1"),
+    "state-kind": (lambda s: s.set_state(dict.fromkeys(s.get_state(), 3)), ValueError, "must be 2 arrays, got int"),
+    "state-text": (lambda s: s.set_state({name: [state[0] + 1, ["a"] * 19] for name, state in s.get_state().items()}), TypeError, "state 1 of .* must be real"),
+    "state-none": (lambda s: s.set_state({name: [state[0] + 1, [None] * 19] for name, state in s.get_state().items()}), TypeError, "state 1 of .* must be real"),
+    "ragged": (lambda s: s.process([[1.0], [1.0, 2.0]]), ShapeError, "must be an array"),
     "state-shape": (lambda s: s.set_state({name: [state[0], state[1][:3]] for name, state in s.get_state().items()}), ShapeError, "state 1 of"),
 }
 
@@ -262,6 +339,75 @@ def test_a_stream_in_two_threads_at_once_says_so():
 
     stream = Sequential([Input((None, 2)), layers.RNN(Calling(), return_sequences=True)]).stream()
     stream.step(np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_stream_that_is_in_a_call_is_left_alone(inputs, rng):
+    """Another thread's call, of whatever kind, is refused before it changes anything; a forked child may go on."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Waiting(layers.Cell):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.state_size = 2
+
+        def call(self, inputs, states):
+            entered.set()
+            leave.wait(30)
+            return inputs + states[0], [inputs + states[0]]
+
+    given = [Input((None, 2)) for _ in range(inputs)]
+    h = layers.Concatenate()(given) if inputs > 1 else given[0]
+    h = layers.Dense(2)(h)
+    stream = Model(given, layers.RNN(Waiting(), return_sequences=True)(h)).stream()
+    x = [rng.standard_normal((4, 2)).astype(np.float32) for _ in range(inputs)]
+    other = [-one for one in x]
+    leave.set()
+    expected = stream.process(x)
+    stream.reset()
+    entered.clear()
+    leave.clear()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(stream.process, x)
+        assert entered.wait(30)
+        for call in (lambda: stream.process(other), lambda: stream.step([one[0] for one in other]), stream.reset, stream.get_state, lambda: stream.set_state({}), stream.copy):
+            with pytest.raises(RuntimeError, match="two threads"):
+                call()
+        if hasattr(os, "fork"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of forks of a process with threads
+                child = os.fork()
+            if child == 0:
+                stream.reset()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        leave.set()
+        np.testing.assert_array_equal(running.result(), expected)
+
+
+def test_a_stream_of_a_model_that_was_changed(rng):
+    model = made("gru", rng)
+    stream, pool, x = model.stream(), model.stream_pool(2), np.zeros(I, np.float32)
+    one = pool.open()
+    stream.step(x)
+    for change in (lambda: model.add(layers.GRU(4, return_sequences=True)), model.pop, model.pop):
+        change()
+        same = len(model.layers) == 2
+        for call in (lambda: stream.step(x), lambda: pool.step([one], x[None])):
+            if same:
+                call()
+            else:
+                with pytest.raises(RuntimeError, match="other layers than when its live sequences began"):
+                    call()
+    assert model.stream().step(x).shape == (40,)
+
+
+def test_streams_and_pools_have_copies_of_their_own(rng):
+    model = made("lstm", rng)
+    for live in (model.stream(), model.stream_pool(2)):
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="get_state"):
+                way(live)
 
 
 def test_a_stream_follows_its_models_weights(rng):

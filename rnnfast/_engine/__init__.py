@@ -14,7 +14,7 @@ from rnnfast._engine.cpu import ACTIVATIONS, available_isas, dot4, elementwise, 
 from rnnfast._engine.ctc import CTCOp, ctc_scratch_size
 from rnnfast._engine.decoding import PrefixBeam, edit_distance
 from rnnfast._engine.general import FUNCTIONS, GENERAL_CELLS, GeneralLayer
-from rnnfast._engine.live import Channel, Lengths, Lesson, LiveStream, PoolPlan, PoolRows, Predictor
+from rnnfast._engine.live import Channel, Intake, Lengths, Lesson, LiveStream, Outlet, PoolPlan, PoolRows, Predictor
 from rnnfast._engine.normalization import BatchNormOp
 from rnnfast._engine.program import (
     Lock,
@@ -44,10 +44,12 @@ __all__ = [
     "CTCOp",
     "Channel",
     "GeneralLayer",
+    "Intake",
     "Lengths",
     "Lesson",
     "LiveStream",
     "Lock",
+    "Outlet",
     "PackOp",
     "PairOp",
     "PoolPlan",

@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,15 @@ from rnnfast._engine.program import Program
 class Lengths:
     def __init__(self, rows: Rows, derived: Iterable[tuple[Rows, str, Rows]]) -> None: ...
 
+class Intake:
+    def __init__(self, buffer: Buffer, shape: tuple[int, ...], dtype: str, vocabulary: int = 0, least: int = 0) -> None: ...
+
+class Outlet:
+    def __init__(self, buffer: Buffer, shape: tuple[int, ...], dtype: str) -> None: ...
+
 class Channel:
     program: Program
-    def __init__(
-        self,
-        program: Program,
-        source: Buffer,
-        target: Buffer,
-        shapes: tuple[tuple[int, ...], tuple[int, ...]],
-        dtype: str,
-        brief: bool = False,
-        vocabulary: int = 0,
-        lengths: Lengths | None = None,
-    ) -> None: ...
+    def __init__(self, program: Program, intakes: list[Intake], outlets: list[Outlet], brief: bool = False, lengths: Lengths | None = None) -> None: ...
 
 class Lesson:
     program: Program
@@ -51,9 +47,9 @@ class Predictor:
 
 class LiveStream:
     single: Channel | None
-    latest: Channel | None
+    chunks: list[Channel]
     version: Version
-    def run(self, program: Program) -> None: ...
+    def _alone(self, call: Callable[..., Any], *args: Any) -> Any: ...
     def step(self, x: Any, out: Any = None) -> Any: ...
     def process(self, chunk: Any, out: Any = None) -> Any: ...
 

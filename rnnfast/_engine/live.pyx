@@ -7,9 +7,11 @@ from cpython.long cimport PyLong_AsLongLong, PyLong_CheckExact
 from libc.stdint cimport int64_t
 
 from rnnfast._engine.buffers cimport Buffer, Rows, Version
-from rnnfast._engine.program cimport Program
+from rnnfast._engine.program cimport forked, Program
 
 cnp.import_array()
+
+cdef object np_int64 = np.int64
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(void *)
@@ -51,6 +53,11 @@ cdef inline bint fits(const form *wanted, object x, int flags):
 cdef enum:
     READ = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED
     WRITE = READ | cnp.NPY_ARRAY_WRITEABLE
+
+
+cdef inline bint meet(Buffer one, int64_t bytes, Buffer other, int64_t others):
+    """Whether two places in memory have bytes in common."""
+    return one.view.data < other.view.data + others and other.view.data < one.view.data + bytes
 
 
 cdef class Lengths:
@@ -96,82 +103,169 @@ cdef class Lengths:
             getattr(rows, how)(parent)
 
 
-cdef class Channel:
-    """The straight way through a program of one input and one output, whose buffers are connected to arrays of these shapes already.
+cdef class Intake:
+    """An input of a channel.
 
     Parameters
     ----------
-    program : Program
-    source, target : Buffer
-    shapes : pair of tuple of int
-        Of the caller's arrays.
+    buffer : Buffer
+    shape : tuple of int
+        Of the caller's array.
     dtype : str
-    brief : bool
-        Whether a run is so short that another thread may wait for it.
     vocabulary : int
-        Where the input is tokens, how many there are; else 0.
-    lengths : Lengths, optional
-        If the input comes with them.
+        Where it is tokens, how many there are; else 0.
+    least : int
+        The lowest token.
     """
 
-    cdef readonly Program program
-    cdef Buffer source
-    cdef Buffer target
+    cdef Buffer buffer
     cdef form takes
-    cdef form gives
-    cdef bint keeps
-    cdef object older  # the last two results: a caller who puts each in the place of the one before holds one of them
-    cdef object newer
-    cdef Lengths lengths
-    cdef bint brief
-    cdef int64_t vocabulary
+    cdef int64_t bytes
+    cdef int64_t vocabulary, least
     cdef int64_t token
 
-    def __init__(self, Program program, Buffer source, Buffer target, shapes, str dtype, bint brief=False, int64_t vocabulary=0, Lengths lengths=None):
-        self.program, self.source, self.target, self.brief, self.vocabulary = program, source, target, brief, vocabulary
-        self.lengths = lengths
-        self.takes, self.gives = form_of(shapes[0], "int64" if vocabulary else dtype), form_of(shapes[1], dtype)
-        self.keeps = np.prod(shapes[1]) * np.dtype(dtype).itemsize <= RESULT_BYTES
+    def __init__(self, Buffer buffer, tuple shape, str dtype, int64_t vocabulary=0, int64_t least=0):
+        self.buffer, self.vocabulary, self.least = buffer, vocabulary, least
+        self.takes, self.bytes = form_of(shape, "int64" if vocabulary else dtype), np.prod(shape, dtype=np.int64) * (8 if vocabulary else np.dtype(dtype).itemsize)
 
     cdef bint point_at(self, object x) except -1:
         """Read x; False if it needs a closer look."""
         cdef int64_t i
         cdef int64_t *tokens
-        if self.vocabulary and self.takes.rank == 0 and PyLong_CheckExact(x):
+        if self.vocabulary and self.takes.rank == 0 and (PyLong_CheckExact(x) or type(x) is np_int64):
             try:
                 self.token = PyLong_AsLongLong(x)
             except OverflowError:
                 return False
-            self.source.view.data = <char *>&self.token
-            return 0 <= self.token < self.vocabulary
+            self.buffer.view.data = <char *>&self.token
+            return self.least <= self.token < self.vocabulary
         if not fits(&self.takes, x, READ):
             return False
-        self.source.view.data = <char *>cnp.PyArray_DATA(x)
+        self.buffer.view.data = <char *>cnp.PyArray_DATA(x)
         if self.vocabulary:
             tokens = <int64_t *>cnp.PyArray_DATA(x)
             for i in range(cnp.PyArray_SIZE(x)):
-                if not 0 <= tokens[i] < self.vocabulary:
+                if not self.least <= tokens[i] < self.vocabulary:
                     return False
         return True
+
+
+cdef class Outlet:
+    """An output of a channel.
+
+    Parameters
+    ----------
+    buffer : Buffer
+    shape : tuple of int
+        Of the caller's array.
+    dtype : str
+    """
+
+    cdef Buffer buffer
+    cdef form gives
+    cdef int64_t bytes
+    cdef object older  # the last two results: a caller who puts each in the place of the one before holds one of them
+    cdef object newer
+
+    def __init__(self, Buffer buffer, tuple shape, str dtype):
+        self.buffer, self.gives, self.bytes = buffer, form_of(shape, dtype), np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
 
     cdef object result(self):
         """An array for the output: a small one that was given out before and that nobody holds any more, else a new one."""
         cdef object made = self.older
         if made is None or Py_REFCNT(<void *>made) > 2 or not fits(&self.gives, made, WRITE):  # 2: `older` and `made`
             made = cnp.PyArray_EMPTY(self.gives.rank, self.gives.shape, self.gives.type_number, 0)
-        if self.keeps:
+        if self.bytes <= RESULT_BYTES:
             self.older, self.newer = self.newer, made
+        self.buffer.view.data = <char *>cnp.PyArray_DATA(made)
         return made
 
-    cdef object pass_through(self, object x, object out):
-        """The output for x, in `out` if it is not None; None if x or `out` needs a closer look."""
-        if not self.program.is_current() or not self.point_at(x):
-            return None
+    cdef bint point_at(self, object out):
+        """Write to a caller's array; False if it needs a closer look."""
+        if not fits(&self.gives, out, WRITE):
+            return False
+        self.buffer.view.data = <char *>cnp.PyArray_DATA(out)
+        return True
+
+
+cdef class Channel:
+    """The straight way through a program whose buffers are connected to arrays of these shapes already.
+
+    Parameters
+    ----------
+    program : Program
+    intakes : list of Intake
+    outlets : list of Outlet
+    brief : bool
+        Whether a run is so short that another thread may wait for it.
+    lengths : Lengths, optional
+        If the input, the only one, comes with them.
+    """
+
+    cdef readonly Program program
+    cdef list intakes
+    cdef list outlets
+    cdef Intake first
+    cdef Outlet main
+    cdef Lengths lengths
+    cdef bint brief
+
+    def __init__(self, Program program, list intakes, list outlets, bint brief=False, Lengths lengths=None):
+        self.program, self.intakes, self.outlets, self.brief, self.lengths = program, intakes, outlets, brief, lengths
+        self.first, self.main = intakes[0], outlets[0]
+
+    cdef bint point_at(self, object x) except -1:
+        """Read the inputs; False if one of them needs a closer look."""
+        cdef Intake one
+        cdef Py_ssize_t i
+        if len(self.intakes) == 1:
+            return self.first.point_at(x)
+        if not isinstance(x, list) or len(<list>x) != len(self.intakes):
+            return False
+        for i in range(len(self.intakes)):
+            one = self.intakes[i]
+            if not one.point_at((<list>x)[i]):
+                return False
+        return True
+
+    cdef object write_to(self, object out):
+        """`out`, or new arrays if it is None, to which the outputs go; None if it needs a closer look."""
+        cdef Outlet one
+        cdef Py_ssize_t i
         if out is None:
-            out = self.result()
-        elif not fits(&self.gives, out, WRITE):
+            return self.main.result() if len(self.outlets) == 1 else [(<Outlet>one).result() for one in self.outlets]
+        if len(self.outlets) == 1:
+            return out if self.main.point_at(out) and self.apart() else None
+        if not isinstance(out, list) or len(<list>out) != len(self.outlets):
             return None
-        self.target.view.data = <char *>cnp.PyArray_DATA(out)
+        for i in range(len(self.outlets)):
+            one = self.outlets[i]
+            if not one.point_at((<list>out)[i]):
+                return None
+        return out if self.apart() else None
+
+    cdef bint apart(self):
+        """Whether no output is where an input or another output is."""
+        cdef Py_ssize_t i, j
+        cdef Outlet one, other
+        cdef Intake read
+        for i in range(len(self.outlets)):
+            one = self.outlets[i]
+            for j in range(len(self.intakes)):
+                read = self.intakes[j]
+                if meet(one.buffer, one.bytes, read.buffer, read.bytes):
+                    return False
+            for j in range(i):
+                other = self.outlets[j]
+                if meet(one.buffer, one.bytes, other.buffer, other.bytes):
+                    return False
+        return True
+
+    cdef object pass_through(self, object x, object out):
+        """The outputs for x, in `out` if it is not None; None if x or `out` needs a closer look."""
+        out = self.write_to(out) if self.program.is_current() and self.point_at(x) else None
+        if out is None:
+            return None
         if self.brief and not self.program.guarded:
             self.program.launch(self.program.team_size, 0, self.program.count)
         else:
@@ -309,7 +403,7 @@ cdef class Predictor:
         cdef bint ragged = lengths is not None or mask is not None
         if (lengths is None or mask is None) and resets is None and self.version is not None and self.version.now == self.version.packed:
             for channel in self.channels:
-                if (channel.lengths is not None) == ragged and fits(&channel.takes, x, READ) and not (ragged and not channel.lengths.fit(lengths, mask)):
+                if (channel.lengths is not None) == ragged and fits(&channel.first.takes, x, READ) and not (ragged and not channel.lengths.fit(lengths, mask)):
                     y = channel.call(x, lengths, mask)
                     if y is not None:
                         return y
@@ -322,38 +416,31 @@ cdef class LiveStream:
 
     Attributes
     ----------
-    single, latest : Channel or None
-        Of one step, and of the chunk that came last.
+    single : Channel or None
+        Of one step.
+    chunks : list of Channel
+        Of the chunks that came last, the latest first.
     version : Version
         Of the weights.
     """
 
     cdef public Channel single
-    cdef public Channel latest
+    cdef public list chunks
     cdef public Version version
-    cdef bint busy
-
-    cdef object through(self, Channel channel, object x, object out):
-        if channel is None or self.version.now != self.version.packed:
-            return None
-        self.enter()
-        try:
-            return channel.pass_through(x, out)
-        finally:
-            self.busy = False
+    cdef int busy  # in a call: how many forks led to the process that it is in, and one
 
     cdef object enter(self):
-        if self.busy:
+        if self.busy == forked + 1:
             raise RuntimeError("A stream was called by two threads at once. Give each thread a stream of its own: model.stream(), or copy() of one.")
-        self.busy = True
+        self.busy = forked + 1
 
-    def run(self, Program program):
-        """Run a program whose buffers are connected."""
+    def _alone(self, call, *args):
+        """What call(*args) gives, while no other thread uses the stream."""
         self.enter()
         try:
-            program.run()
+            return call(*args)
         finally:
-            self.busy = False
+            self.busy = 0
 
     def step(self, x, out=None):
         """The output for the next input; for models whose layers give one for each.
@@ -370,8 +457,12 @@ cdef class LiveStream:
         ndarray of shape (O,), or a list of them
             `out` if it was given.
         """
-        y = self.through(self.single, x, out)
-        return y if y is not None else self.careful_step(x, out)
+        self.enter()
+        try:
+            y = self.single.pass_through(x, out) if self.single is not None and self.version.now == self.version.packed else None
+            return y if y is not None else self.careful_step(x, out)
+        finally:
+            self.busy = 0
 
     def process(self, chunk, out=None):
         """The outputs for the next inputs; the same numbers as step by step.
@@ -387,8 +478,17 @@ cdef class LiveStream:
         -------
         ndarray of shape (T / pace, O), or a list of them
         """
-        y = self.through(self.latest, chunk, out)
-        return y if y is not None else self.careful_process(chunk, out)
+        cdef Channel channel
+        self.enter()
+        try:
+            if self.version.now == self.version.packed:
+                for channel in self.chunks:
+                    y = channel.pass_through(chunk, out)
+                    if y is not None:
+                        return y
+            return self.careful_process(chunk, out)
+        finally:
+            self.busy = 0
 
 
 cdef class PoolPlan:

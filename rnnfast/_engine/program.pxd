@@ -4,6 +4,8 @@ from libc.stdint cimport int64_t
 from rnnfast._engine.buffers cimport op_work
 from rnnfast._engine.kernels cimport rnnf_team
 
+cdef int forked  # how many forks lead to this process
+
 cdef class Lock:
     cdef PyThread_type_lock handle
     cdef unsigned long owner  # the thread that has it, 0 if none

@@ -29,7 +29,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef int threads = 1
 cdef int settings = 0  # both in one number; a program made under other settings is not called directly
-cdef int forked = 0  # how many forks lead to this process
+forked = 0
 
 
 cdef inline double clock_seconds() noexcept nogil:

@@ -246,12 +246,12 @@ class Runner:
             bound.outputs = [(bound.builder.output(t, f"output {i}"), t) for i, (_, t) in enumerate(bound.outputs)]
             self.finish(key, bound)
             plain = not (training or initial or self.inlets[0].tokens or self.inlets[0].maskers or any(cuts is not None for cuts in resets))
-            if plain and len(xs) == len(bound.outputs) == 1:
-                (target, tensor), source, b = bound.outputs[0], bound.sources[0], bound.builder
+            if plain and len(xs) == 1:
+                source, b = bound.sources[0], bound.builder
                 lengths = _engine.Lengths(source.rows, b.derived) if valid[0] is not None else None
-                shapes = xs[0].shape, tensor.shape
-                bound.direct = _engine.Channel(bound.program, source.buffer, target, shapes, self.dtype, b.plan.brief, lengths=lengths)
-                self.connect(bound, xs, [np.empty(1, self.dtype)])
+                outlets = [_engine.Outlet(target, tensor.shape, self.dtype) for target, tensor in bound.outputs]
+                bound.direct = _engine.Channel(bound.program, [_engine.Intake(source.buffer, xs[0].shape, self.dtype)], outlets, b.plan.brief, lengths)
+                self.connect(bound, xs, [np.empty(1, self.dtype)] * len(outlets))
         return bound
 
     def predict(self, x: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, training: bool = False, resets: Any = None) -> Any:

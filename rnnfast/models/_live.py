@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from rnnfast import _engine
 from rnnfast.errors import ShapeError
 from rnnfast.layers.graph import Graph, Node, Symbol
-from rnnfast.layers.inlets import Inlet, each
+from rnnfast.layers.inlets import Inlet, each, real
 from rnnfast.layers.runner import Arrays, Bound, States, describe
-from rnnfast.plan import Builder
+from rnnfast.plan import Builder, Tensor
 from rnnfast.plan.live import Live
 
 if TYPE_CHECKING:
@@ -65,10 +66,14 @@ class LiveModel:
         made.shape = (None, None, *inlet.shape[2:])
         return made
 
-    @property
-    def current(self) -> bool:
-        """Whether the model's weights still stand where they did."""
-        return self.model.runner() is self.runner
+    def renewed(self) -> LiveModel:
+        """This, or another one if the model's weights no longer stand where they did."""
+        if self.model.runner() is self.runner:
+            return self
+        made = LiveModel(self.model)
+        if [node.layer for node in made.runner.graph.nodes] != [node.layer for node in self.runner.graph.nodes]:
+            raise RuntimeError(f"{self.owner}: has other layers than when its live sequences began. Begin anew: model.stream() or model.stream_pool(capacity).")
+        return made
 
     def plan(self, states: States, rows: int, time: int) -> Bound:
         """The plan for chunks of `time` steps of up to so many sequences."""
@@ -88,15 +93,18 @@ class LiveModel:
         """The inputs, each of shape (*axes, *width), as the engine reads them."""
         made = []
         for inlet, width, x in zip(self.inlets, self.widths, xs, strict=True):
-            array = np.asarray(x)
+            try:
+                array = np.asarray(x)
+            except ValueError as error:
+                raise ShapeError(f"{self.owner}: a stream's input must be an array, got what is none: {error}") from error
             if array.ndim != len(axes) + len(width) or array.shape[len(axes) :] != width or array.shape[: len(axes)] != np.shape(xs[0])[: len(axes)]:
                 wanted = ", ".join([*axes, *map(str, width)])
                 which = "" if len(xs) == 1 else f" of '{inlet.name}'"
                 raise ShapeError(
                     f"{self.owner}: a stream's input{which} must have shape ({wanted}{',' if len(axes) + len(width) == 1 else ''}), got {array.shape}."
                 )
-            # without an axis of rows or of steps there is one row, or one step
-            full = inlet.check(array[None] if axes == ("T",) else array[:, None] if axes == ("n",) else array, self.dtype)
+            alone = [i for i, axis in enumerate("nT") if axis not in axes]  # there is one row, or one step
+            full = inlet.check(np.expand_dims(array, alone), self.dtype)
             if any(layer.mask_zero for layer in inlet.embeddings) and not full.all():
                 raise ValueError(f"{self.owner}: token 0 is padding ('{inlet.embeddings[0].name}' has mask_zero=True), which a stream leaves out.")
             made.append(full)
@@ -106,9 +114,16 @@ class LiveModel:
         """What a caller gave for each input."""
         return each(self.owner, "input", self.names, x)
 
-    def outputs(self, bound: Bound, lead: tuple[int, ...], single: bool, out: Any) -> Arrays:
-        """Arrays for the outputs, the caller's if they are given: (*lead, steps, *features), or without steps where there is one alone or none."""
-        shapes = [(*lead, *(() if single or not t.timed else (t.rows.time,)), *t.features) for _, t in bound.outputs]
+    @staticmethod
+    def output_shape(t: Tensor, lead: tuple[int, ...], single: bool, empty: bool = False) -> tuple[int, ...]:
+        """(*lead, steps, *features), or without steps where there is one alone or none."""
+        return (*lead, *(() if single or not t.timed else (0 if empty else t.rows.time,)), *t.features)
+
+    def outputs(self, bound: Bound, lead: tuple[int, ...], single: bool, out: Any, empty: bool = False) -> Arrays:
+        """Arrays for the outputs, the caller's if they are given; of a chunk without steps if `empty`."""
+        if empty and not all(t.timed for _, t in bound.outputs):
+            raise ValueError(f"{self.owner}: a chunk of no steps has no last one, which an output of this model shows. Leave it out.")
+        shapes = [self.output_shape(t, lead, single, empty) for _, t in bound.outputs]
         if out is None:
             return [np.empty(shape, self.dtype) for shape in shapes]
         given = out if isinstance(out, list) else [out]
@@ -120,7 +135,14 @@ class LiveModel:
                 raise ShapeError(f"{self.owner}: out must be {self.dtype} of shape {shape}, got {got}.")
             if not array.flags.carray:
                 raise ValueError(f"{self.owner}: out must be C-contiguous, aligned and writeable.")
+        if any(np.may_share_memory(one, other) for one, other in combinations(given, 2)):
+            raise ValueError(f"{self.owner}: out must be an array of its own for each output.")
         return given
+
+    @staticmethod
+    def apart(xs: Arrays, outs: Arrays) -> Arrays:
+        """The inputs, copied where an output is about to be written over them."""
+        return [x.copy() if any(np.may_share_memory(x, out) for out in outs) else x for x in xs]
 
     def check_time(self, time: int) -> None:
         """Raise unless so many steps give whole steps of the output."""
@@ -149,12 +171,16 @@ class LiveModel:
         if not isinstance(values, dict) or set(values) != set(states):
             got = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"{self.owner}: a stream's state must have the layers {sorted(states)}, got {got}.")
+        pairs = []
         for name, arrays in states.items():
-            if len(values[name]) != len(arrays):
-                raise ValueError(f"{self.owner}: the state of '{name}' must be {len(arrays)} arrays, got {len(values[name])}.")
-            for i, (own, value) in enumerate(zip(arrays, values[name], strict=True)):
-                if np.shape(value) != own.shape[1:]:
-                    raise ShapeError(f"{self.owner}: state {i} of '{name}' must have shape {own.shape[1:]}, got {np.shape(value)}.")
-        for name, arrays in states.items():
-            for own, value in zip(arrays, values[name], strict=True):
-                own[row] = value
+            given = values[name]
+            several = isinstance(given, list | tuple | np.ndarray)
+            if not several or len(given) != len(arrays):
+                raise ValueError(f"{self.owner}: the state of '{name}' must be {len(arrays)} arrays, got {len(given) if several else type(given).__name__}.")
+            for i, (own, value) in enumerate(zip(arrays, given, strict=True)):
+                made = real(self.owner, f"state {i} of '{name}'", value, self.dtype)
+                if made.shape != own.shape[1:]:
+                    raise ShapeError(f"{self.owner}: state {i} of '{name}' must have shape {own.shape[1:]}, got {made.shape}.")
+                pairs.append((own, made))
+        for own, made in pairs:
+            own[row] = made

@@ -84,6 +84,8 @@ class Runnable(Quantized, Saved, _engine.Predictor, Trainer):
 
     def _changed(self) -> None:
         """The graph is another one."""
+        if self._runner is not None:
+            self._runner.params.age.now += 1  # so that live streams look at it
         self._runner = None
         self.forget()
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rnnfast import _engine
-from rnnfast.layers.runner import PLANS_KEPT, Arrays, Bound, States
+from rnnfast.layers.runner import PLANS_KEPT, Bound, States
 from rnnfast.models._live import LiveModel
 
 if TYPE_CHECKING:
@@ -55,11 +53,14 @@ class Stream(_engine.LiveStream):
     def _prepare(self) -> None:
         """Make the plan of the shortest chunk."""
         self._bounds: dict[int, Bound] = {}
-        self.single = self.latest = None
+        self.single, self.chunks = None, []
         self.version = self._live.runner.params.age
         self._first = self._bound(self.pace)
         if self.pace == 1:
             self.single = self._channel(self._first, 1, True)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A stream cannot be pickled or copied by the module copy: use its copy(), or keep what get_state() gives.")
 
     @property
     def dtype(self) -> str:
@@ -79,64 +80,59 @@ class Stream(_engine.LiveStream):
                 self._bounds.pop(next(iter(self._bounds)))
         return bound
 
-    def _channel(self, bound: Bound, time: int, single: bool) -> _engine.Channel | None:
-        """The straight way through a plan of one input and one output."""
-        live = self._live
-        if len(live.inlets) > 1 or len(bound.outputs) > 1:
-            return None
-        (inlet,), (width,), (target, tensor) = live.inlets, live.widths, bound.outputs[0]
-        if any(layer.mask_zero for layer in inlet.embeddings):
-            return None
-        vocabulary = min((layer.input_dim for layer in inlet.embeddings), default=0)
-        gives = (*(() if single or not tensor.timed else (tensor.rows.time,)), *tensor.features)
-        shapes = (width if single else (time, *width)), gives
-        return _engine.Channel(bound.program, bound.sources[0].buffer, target, shapes, live.dtype, bound.builder.plan.brief, vocabulary)
+    def _channel(self, bound: Bound, time: int, single: bool) -> _engine.Channel:
+        """The straight way through a plan."""
+        live, intakes = self._live, []
+        for inlet, width, source in zip(live.inlets, live.widths, bound.sources, strict=True):
+            vocabulary = min((layer.input_dim for layer in inlet.embeddings), default=0)
+            least = int(any(layer.mask_zero for layer in inlet.embeddings))
+            intakes.append(_engine.Intake(source.buffer, width if single else (time, *width), live.dtype, vocabulary, least))
+        outlets = [_engine.Outlet(buffer, live.output_shape(t, (), single), live.dtype) for buffer, t in bound.outputs]
+        return _engine.Channel(bound.program, intakes, outlets, bound.builder.plan.brief)
 
     def careful_step(self, x: Any, out: Any = None) -> Any:
         """As step, for whatever a caller gives."""
         self._live.check_time(1)
-        return self._careful([np.asarray(one)[None] for one in self._live.each(x)], out, True)
+        return self._careful(x, out, True)
 
     def careful_process(self, chunk: Any, out: Any = None) -> Any:
         """As process, for whatever a caller gives."""
-        return self._careful(self._live.each(chunk), out, False)
+        return self._careful(chunk, out, False)
 
-    def _careful(self, given: list[Any], out: Any, single: bool) -> Any:
-        if not self._live.current:  # the weights have moved into another vector
-            self._live = LiveModel(self._live.model)
+    def _careful(self, x: Any, out: Any, single: bool) -> Any:
+        live = self._live.renewed()
+        if live is not self._live:
+            self._live = live
             self._prepare()
-        xs = self._live.check(given, ("T",))
+        xs = live.check(live.each(x), () if single else ("T",))
         time = xs[0].shape[1]
-        self._live.check_time(time)
-        if time == 0:
-            empty = [np.empty((*((0,) if t.timed else ()), *t.features), self.dtype) for _, t in self._first.outputs]
-            return empty if len(empty) > 1 else empty[0]
-        bound = self._bound(time)
-        outs = self._live.outputs(bound, (), single, out)
-        self._run(bound, xs, outs)
-        if single:
-            self.single = self._channel(bound, 1, True)
-        else:
-            self.latest = self._channel(bound, time, False)
+        live.check_time(time)
+        bound = self._bound(time) if time else self._first
+        outs = live.outputs(bound, (), single, out, empty=not time)
+        if time:
+            xs = live.apart(xs, outs)
+            live.runner.params.pack(bound.program.team_size)
+            live.runner.connect(bound, xs, outs)
+            bound.program.run()
+            made = self._channel(bound, time, single)
+            if single:
+                self.single = made
+            else:
+                self.chunks = [made, *self.chunks][:PLANS_KEPT]
         return outs if len(outs) > 1 else outs[0]
-
-    def _run(self, bound: Bound, xs: Arrays, outs: Arrays) -> None:
-        runner = self._live.runner
-        runner.params.pack(bound.program.team_size)
-        runner.connect(bound, xs, outs)
-        self.run(bound.program)
 
     def reset(self) -> None:
         """Start a new sequence: all states are zero, or what a cell of the user's starts from."""
-        self._live.reset(self._states, 0)
+        self._alone(self._live.reset, self._states, 0)
 
     def get_state(self) -> States:
         """Copies of what each layer keeps, by its name: [h] or, for an LSTM, [h, c], each of shape (H,); the last inputs of a convolution or of a window of attention."""
-        return self._live.read(self._states, 0)
+        state: States = self._alone(self._live.read, self._states, 0)
+        return state
 
     def set_state(self, state: dict[str, list[Any]]) -> None:
         """Go on from what :meth:`get_state` gave."""
-        self._live.write(self._states, 0, state)
+        self._alone(self._live.write, self._states, 0, state)
 
     def copy(self) -> Stream:
         """Another stream that stands where this one does; from here on they know nothing of each other."""

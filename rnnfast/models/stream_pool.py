@@ -55,11 +55,16 @@ class StreamPool:
     def __init__(self, model: Runnable, capacity: int) -> None:
         if isinstance(capacity, bool) or not isinstance(capacity, (int, np.integer)) or capacity < 1:
             raise ValueError(f"stream_pool: capacity must be an integer of at least 1, got {capacity!r}.")
-        self._live = LiveModel(model)
-        self.capacity, self._rows, self._lock = int(capacity), _engine.PoolRows(int(capacity)), _engine.Lock()
-        self._states = self._live.rows(self.capacity)
+        self._live, self.capacity, self._lock = LiveModel(model), int(capacity), _engine.Lock()
         self._plans: dict[int, tuple[Bound, _engine.PoolPlan]] = {}
+        try:
+            self._rows, self._states = _engine.PoolRows(self.capacity), self._live.rows(self.capacity)
+        except (MemoryError, OverflowError, ValueError) as error:
+            raise MemoryError(f"{self._live.owner}: a pool of {capacity} streams does not fit into memory: {error}") from error
         self._plan(self.pace)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A pool of streams cannot be pickled or copied: keep what get_state(stream) gives.")
 
     @property
     def dtype(self) -> str:
@@ -74,7 +79,7 @@ class StreamPool:
         return int(self._rows.count)
 
     def __contains__(self, stream: object) -> bool:
-        return isinstance(stream, (int, np.integer)) and self._rows.row_of(int(stream)) >= 0
+        return self._find(stream) >= 0
 
     @property
     def ids(self) -> list[int]:
@@ -132,8 +137,13 @@ class StreamPool:
         with self._lock:
             self._live.write(self._states, self._row(stream), state)
 
+    def _find(self, stream: Any) -> int:
+        """The row of an open stream, or -1."""
+        known = isinstance(stream, int | np.integer) and not isinstance(stream, bool) and 0 <= stream < 2**63
+        return self._rows.row_of(int(stream)) if known else -1
+
     def _row(self, stream: Any) -> int:
-        row = self._rows.row_of(int(stream)) if isinstance(stream, (int, np.integer)) else -1
+        row = self._find(stream)
         if row < 0:
             raise ValueError(f"{self._live.owner}: no stream {stream!r} is open in the pool.")
         return row
@@ -157,7 +167,7 @@ class StreamPool:
         ndarray of shape (n, O), a list of them, or for a dict of inputs a dict of id to output
         """
         self._live.check_time(1)
-        return self._by_id(ids, True) if isinstance(ids, Mapping) else self._call(ids, x, out, True)
+        return self._by_id(ids, x, out, True) if isinstance(ids, Mapping) else self._call(ids, x, out, True)
 
     def process(self, ids: Any, chunks: Any = None, out: Any = None) -> Any:
         """The outputs for the next T inputs of some of the sequences; the same numbers as step by step.
@@ -173,9 +183,11 @@ class StreamPool:
         -------
         ndarray of shape (n, T / pace, O), a list of them, or a dict of id to output
         """
-        return self._by_id(ids, False) if isinstance(ids, Mapping) else self._call(ids, chunks, out, False)
+        return self._by_id(ids, chunks, out, False) if isinstance(ids, Mapping) else self._call(ids, chunks, out, False)
 
-    def _by_id(self, given: Mapping[int, Any], single: bool) -> dict[int, Any]:
+    def _by_id(self, given: Mapping[int, Any], x: Any, out: Any, single: bool) -> dict[int, Any]:
+        if x is not None or out is not None:
+            raise TypeError(f"{self._live.owner}: a dict of id to input comes alone, and its outputs are a dict. Give ids and an array to say where the outputs go.")
         ids, live = list(given), self._live
         columns = list(zip(*(live.each(x) for x in given.values()), strict=True)) or [()] * len(live.inlets)
         try:
@@ -190,32 +202,31 @@ class StreamPool:
         return dict(zip(ids, found, strict=True))
 
     def _call(self, ids: Any, x: Any, out: Any, single: bool) -> Any:
-        streams = np.asarray(ids) if np.size(ids) else np.empty(0, np.int64)
-        if streams.ndim != 1 or streams.dtype.kind not in "iu":
-            raise TypeError(f"{self._live.owner}: ids must be integers of shape (n,), got {streams.dtype} of shape {streams.shape}.")
-        streams = np.ascontiguousarray(streams, np.int64)
+        given = np.asarray(ids) if np.size(ids) else np.empty(0, np.int64)
+        if given.ndim != 1 or given.dtype.kind not in "iu":
+            raise TypeError(f"{self._live.owner}: ids must be integers of shape (n,), got {given.dtype} of shape {given.shape}.")
+        streams = np.ascontiguousarray(given, np.int64)
         with self._lock:
-            if not self._live.current:  # the weights have moved into another vector
-                self._live, self._plans = LiveModel(self._live.model), {}
+            live = self._live.renewed()
+            if live is not self._live:
+                self._live, self._plans = live, {}
             xs = self._live.check(self._live.each(x), ("n",) if single else ("n", "T"))
             if len(xs[0]) != len(streams):
                 raise ShapeError(f"{self._live.owner}: inputs must have a row for each of {len(streams)} ids, got {len(xs[0])}.")
             self._live.check_time(xs[0].shape[1])
             wrong = self._rows.find(streams)
             if wrong is not None:
-                self._row(int(streams[wrong]))
+                self._row(int(given[wrong]))
                 raise ValueError(f"{self._live.owner}: stream {streams[wrong]} is in the call twice.")
             return self._run(xs, out, single)
 
     def _run(self, xs: Arrays, out: Any, single: bool) -> Any:
         n, time = xs[0].shape[:2]
         bound, plan = self._plan(time or self.pace)
-        outs = self._live.outputs(bound, (n,), single, out)
+        outs = self._live.outputs(bound, (n,), single, out, empty=not time)
         if n and time:
             self._live.runner.params.pack(bound.program.team_size)
-            self._rows.run(plan, xs, outs, region_flops(bound.program.team_size))
-        elif not time and not single:
-            outs = [y[:, :0] for y in outs]
+            self._rows.run(plan, self._live.apart(xs, outs), outs, region_flops(bound.program.team_size))
         return outs if len(outs) > 1 else outs[0]
 
     def _plan(self, time: int) -> tuple[Bound, _engine.PoolPlan]:
