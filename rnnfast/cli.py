@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import rnnfast
 from rnnfast import interop
+from rnnfast._console import command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known, rest = parser.parse_known_args(arguments)
     if rest and known.command != "bench":
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return command(f"rnnfast {known.command}", lambda: _run(known, rest))
+
+
+def _run(known: argparse.Namespace, rest: list[str]) -> int:
     if known.command == "demo":
         from rnnfast import demo
 
@@ -34,17 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif known.command == "info":
         rnnfast.show_config()
     elif known.command == "convert":
-        try:
-            options = {name: True for name in ("states", "lengths") if getattr(known, name)}
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                interop.convert(known.source, known.target, **options)
-            for one in caught:
-                print(f"rnnfast convert: {one.message}", file=sys.stderr)
-        except (OSError, ImportError, ValueError) as error:
-            parser.exit(1, f"rnnfast convert: {error}\n")
+        return _convert(known)
     else:
         from rnnfast.benchmark.__main__ import main as bench
 
         return bench(rest)
+    return 0
+
+
+def _convert(known: argparse.Namespace) -> int:
+    options = {name: True for name in ("states", "lengths") if getattr(known, name)}
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            interop.convert(known.source, known.target, **options)
+    except (ImportError, ValueError) as error:
+        print(f"rnnfast convert: {error}", file=sys.stderr)
+        return 1
+    for one in caught:
+        print(f"rnnfast convert: {one.message}", file=sys.stderr)
     return 0

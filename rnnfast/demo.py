@@ -70,7 +70,7 @@ def live(model: Sequential, x: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 
 def picture(months: np.ndarray, passengers: np.ndarray, forecasts: dict[str, np.ndarray]) -> str | None:
-    """Write forecast.png; None where matplotlib is missing."""
+    """Write forecast.png and say what became of it; None where matplotlib is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -86,7 +86,10 @@ def picture(months: np.ndarray, passengers: np.ndarray, forecasts: dict[str, np.
         axes.plot(held, values, color=color, linestyle=style, label=name)
     axes.set(title="One-month-ahead forecasts of airline passengers", xlabel="month", ylabel="passengers (thousands)", xlim=(dates[72], dates[-1]))
     axes.legend(loc="upper left", frameon=False)
-    figure.savefig("forecast.png", dpi=120)
+    try:
+        figure.savefig("forecast.png", dpi=120)
+    except OSError as error:
+        return f"could not be written: {error}"
     return "forecast.png"
 
 

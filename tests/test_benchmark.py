@@ -141,6 +141,36 @@ def test_a_run_and_its_files(capsys, tmp_path):
     assert (tmp_path / "roofline.png").stat().st_size > 10000
 
 
+WRONG_OPTIONS = {
+    "rounds": (["--rounds", "0"], "argument --rounds: invalid positive int value: '0'"),
+    "seconds": (["--seconds", "nan"], "argument --seconds: invalid positive float value: 'nan'"),
+    "cases": (["--cases", "("], "'(' is no regular expression"),
+    "peers": (["--peers", "torch,bogus"], "unknown library 'bogus' (rnnfast, "),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS)
+def test_wrong_options_are_usage_errors(arguments, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--read", "--compare"])
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"set": "grid", "rows": 3}'])
+def test_files_that_are_no_reports(option, text, tmp_path, capsys):
+    (tmp_path / "old.json").write_text(text)
+    assert main([option, str(tmp_path / "old.json")]) == 2
+    assert "old.json: not a report of this benchmark" in capsys.readouterr().err
+
+
+def test_what_could_not_be_measured_or_written_is_known_at_once(tmp_path, capsys):
+    assert main(["--cases", "nothing", "--peers", ""]) == 2
+    assert "no case of the set 'grid' matches 'nothing'" in capsys.readouterr().err
+    assert main(["--json", str(tmp_path / "missing" / "new.json")]) == 2
+    assert "missing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("busy_turns", "turns"), [(0, 1), (1, 2), (5, 3)])
 def test_a_case_that_met_a_busy_machine_is_measured_again_after_all_others(busy_turns, turns, monkeypatch, tmp_path):
     seen = []

@@ -24,18 +24,47 @@ from rnnfast.benchmark import pictures, precisions, table
 from rnnfast.benchmark.compare import compare
 from rnnfast.benchmark.limits import joined, least_time, machine_limits
 from rnnfast.benchmark.measure import Times, measure, prepare, quiet_machine, row, team
+from rnnfast.benchmark.rivals import MODULES
 from rnnfast.benchmark.sets import SETS
 
 SPREAD_MOST, TURNS_MORE = 0.25, 2  # of the rounds of a case, else it is measured again; how often at most
 
 
+def _number(kind: type[int] | type[float]) -> Any:
+    """What makes a positive number of an option's text."""
+
+    def read_number(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    read_number.__name__ = f"positive {kind.__name__}"  # in argparse's messages
+    return read_number
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+    return text
+
+
+def _libraries(text: str) -> list[str]:
+    unknown = [name for name in text.split(",") if name and name not in MODULES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown library {unknown[0]!r} ({', '.join(MODULES)})")
+    return [name for name in text.split(",") if name]
+
+
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m rnnfast.benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("--set", choices=SETS, help="which cases: " + "; ".join(f"{name}: {chosen.about}" for name, chosen in SETS.items()) + " (default: grid, or that of --compare)")
-    parser.add_argument("--cases", default="", metavar="REGEX", help="only cases whose name matches, e.g. 'infer lstm 1,'")
-    parser.add_argument("--peers", help="libraries to compare with, by commas (default: the set's, as far as they are installed)")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default %(default)s; more say more about noise); a case in which they differ much for some library has as many more, up to twice, after all others")
-    parser.add_argument("--seconds", type=float, default=0.2, help="per measurement (default %(default)s)")
+    parser.add_argument("--cases", type=_pattern, default="", metavar="REGEX", help="only cases whose name matches, e.g. 'infer lstm 1,'")
+    parser.add_argument("--peers", type=_libraries, help="libraries to compare with, by commas (default: the set's, as far as they are installed)")
+    parser.add_argument("--rounds", type=_number(int), default=3, help="interleaved rounds (default %(default)s; more say more about noise); a case in which they differ much for some library has as many more, up to twice, after all others")
+    parser.add_argument("--seconds", type=_number(float), default=0.2, help="per measurement (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of 0.05 s")
     parser.add_argument("--instructions", action="store_true", help="count the kernels' instructions instead, by callgrind (needs valgrind)")
     parser.add_argument("--read", nargs="+", metavar="FILE", help="take the figures from JSON files, one after the other, instead of measuring")
@@ -60,9 +89,11 @@ def run(chosen: argparse.Namespace, old: dict[str, Any]) -> dict[str, Any]:
     """Measure the chosen cases."""
     name = chosen.set or old.get("set", "grid")
     wanted, known = SETS[name], {line["case"] for line in old.get("rows", ())}
-    peers = wanted.peers if chosen.peers is None else [peer for peer in chosen.peers.split(",") if peer]
+    peers = wanted.peers if chosen.peers is None else chosen.peers
     peers = [peer for peer in peers if importlib.util.find_spec(peer)]
     cases = [case for case in wanted.cases() if re.search(chosen.cases, case.name) and (case.name in known or not known)]
+    if not cases:
+        raise ValueError(f"no case of the set '{name}' matches {chosen.cases!r}.")
     rounds, seconds = (1, 0.05) if chosen.quick else (chosen.rounds, chosen.seconds)
     settings, facts = sorted({1, _engine.get_num_threads()}, reverse=True), _report.config()
     report: dict[str, Any] = {
@@ -97,9 +128,20 @@ def write(report: dict[str, Any], file: str | None) -> None:
         Path(file).write_text(json.dumps(report, indent=1) + "\n")
 
 
+def load(file: str) -> dict[str, Any]:
+    """The report that a file holds."""
+    try:
+        report = json.loads(Path(file).read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not a report of this benchmark: {error}") from error
+    if not isinstance(report, dict) or not isinstance(report.get("rows"), list) or "set" not in report:
+        raise ValueError(f"{file}: not a report of this benchmark, which --json writes.")
+    return report
+
+
 def read(files: list[str]) -> dict[str, Any]:
     """The reports of several runs as one: the first's facts, all rows."""
-    reports = [json.loads(Path(file).read_text()) for file in files]
+    reports = [load(file) for file in files]
     if all("limits" in report for report in reports):
         reports[0]["limits"] = joined([report["limits"] for report in reports])
     reports[0]["rows"] = [line for report in reports for line in report["rows"]]
@@ -128,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return precisions.main(0.05 if chosen.quick else 5 * chosen.seconds, chosen.json)
     chosen.command = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        old = json.loads(Path(chosen.compare).read_text()) if chosen.compare else {}
+        old = load(chosen.compare) if chosen.compare else {}
+        if chosen.json:
+            Path(chosen.json).open("a").close()  # a file that cannot be written is known now, not after the measurement
         report = report_of(chosen, old)
         measured = report["set"] != "instructions"
         if measured:

@@ -180,7 +180,11 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
     """Yield a new file that takes the name `path` when the block ends well, and vanishes when it does not."""
     folder, base = os.path.split(os.path.abspath(path))
     draft = os.path.join(folder, f".{base}.{os.urandom(6).hex()}.tmp")
-    with open(draft, "x+b") as file:
+    try:
+        file = open(draft, "x+b")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, path) from None
+    with file:
         try:
             with contextlib.suppress(FileNotFoundError):
                 found = os.lstat(path).st_mode
@@ -191,10 +195,12 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
             file.close()  # some systems do not rename an open file
             os.replace(draft, path)
-        except BaseException:
+        except BaseException as error:
             file.close()
             with contextlib.suppress(OSError):
                 os.unlink(draft)
+            if isinstance(error, OSError) and error.filename == draft:
+                raise type(error)(error.errno, error.strerror, path) from None
             raise
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)

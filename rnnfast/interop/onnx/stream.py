@@ -118,7 +118,12 @@ class OnnxStream:
         ndarray of shape (O,), or dict
             A dict where the graph has several outputs beside the states.
         """
-        found = self._advance({name: self._framed(name, value) for name, value in self._named(x).items()})
+        named = {name: np.asarray(value) for name, value in self._named(x).items()}
+        for name, value in named.items() if self._whole is not None else ():
+            features = (self._model.inputs[name][1] or ())[2:]
+            if value.ndim != len(features):
+                raise ShapeError(f"{self._label}: a step's input '{name}' must have the shape {tuple(features)}, got {value.shape}. process() takes several steps.")
+        found = self._advance({name: self._framed(name, value) for name, value in named.items()})
         return self._shown({name: _features(found[name]) for name in self.output_names})
 
     def process(self, chunk: Any) -> Any:
