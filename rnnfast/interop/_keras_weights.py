@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -38,17 +39,39 @@ def numbered(kinds: Iterable[str]) -> Iterator[str]:
         counts[name] += 1
 
 
-def fill_from_groups(net: Net, tree: Tree, root: str = "") -> None:
-    """Give each part its weights from groups by class and number."""
+def fill_from_groups(net: Net, tree: Tree, root: str = "", known: dict[str, list[list[np.ndarray]]] | None = None) -> None:
+    """Give each part its weights from groups by class and number. `known`: the weights of layers so far, by what they are."""
+    known = {} if known is None else known
     container = f"{root}{_OLD_ROOT}" if f"{root}{_OLD_ROOT}" in tree.groups else f"{root}layers"
     parts = [part for part in net.parts.values() if part.layers or part.net]
     for part, name in zip(parts, _group_names(parts, tree, container), strict=True):
         base = f"{container}/{name}"
         if part.net is not None:
-            fill_from_groups(part.net, tree, f"{base}/")
+            fill_from_groups(part.net, tree, f"{base}/", known)
             continue
-        arrays = [tree.take(f"{base}/{f'{sub}/' if sub else ''}vars/{i}") for sub, kinds in part_places(part) for i in range(len(kinds))]
+        arrays = []
+        for sub, kinds in part_places(part):
+            saved, place = _innermost(part.saved, sub)
+            same = known.setdefault(f"{saved['class_name']} {place} {json.dumps(_unshared(saved.get('config')), sort_keys=True)}", [])
+            names = [f"{base}/{f'{sub}/' if sub else ''}vars/{i}" for i in range(len(kinds))]
+            if "shared_object_id" not in saved or len(same) != 1 or any(name in tree.datasets for name in names):
+                same.append([tree.take(name) for name in names])
+            arrays += same[-1]  # a layer that is in the model once more has its weights where Keras met it first
         _give(part, arrays, tree.path)
+
+
+def _unshared(config: Any) -> Any:
+    """A configuration without what says which of its parts Keras met before."""
+    if isinstance(config, dict):
+        return {key: _unshared(value) for key, value in config.items() if key != "shared_object_id"}
+    return [_unshared(one) for one in config] if isinstance(config, list) else config
+
+
+def _innermost(saved: dict[str, Any], sub: str) -> tuple[dict[str, Any], str]:
+    """The layer inside wrappers that has the weights at a place, and what is left of the place."""
+    head, _, rest = sub.partition("/")
+    inner = saved.get("config", {}).get(head)
+    return _innermost(inner, rest) if isinstance(inner, dict) and "class_name" in inner else (saved, sub)
 
 
 def _group_names(parts: list[Part], tree: Tree, container: str) -> list[str]:

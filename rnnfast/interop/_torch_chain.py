@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rnnfast import layers
-from rnnfast.interop._torch_parts import Part, split
+from rnnfast.interop._torch_parts import Part, split, turned
 from rnnfast.interop.bounds import as_format_error, refuse
 
 RECURRENT, CELLS = ("RNN", "LSTM", "GRU"), ("RNNCell", "LSTMCell", "GRUCell")
@@ -174,7 +174,7 @@ class Chain:
         self._takes(module.in_features)
         arrays = self._weights(module, "Dense")
         if self.scattered:  # rows in the order of [C, T]; the model's Flatten gives [T, C]
-            arrays[0] = np.ascontiguousarray(arrays[0].reshape(*self.scattered, -1).transpose(1, 0, 2)).reshape(arrays[0].shape)
+            arrays[0] = turned(arrays[0], *self.scattered)
             self.scattered = None
         self._append(layers.Dense(module.out_features, use_bias=module.bias is not None, **options), arrays)
         self.width = module.out_features
@@ -247,5 +247,5 @@ class Chain:
         least = most = steps
         for window in reversed(self.windows):
             room = window.reach - window.left - window.right
-            least, most = (least - 1) * window.stride + 1 + room, most * window.stride + room
+            least, most = max((least - 1) * window.stride + 1 + room, 1), max(most * window.stride + room, 1)  # wide padding leaves steps to a single one, too
         return least, most

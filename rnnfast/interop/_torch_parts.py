@@ -144,6 +144,11 @@ def _direction_tensors(kind: str, layer: Any, end: str) -> dict[str, np.ndarray]
 # From PyTorch
 
 
+def turned(kernel: np.ndarray, first: int, second: int) -> np.ndarray:
+    """A Dense layer's kernel [first * second, units] for inputs that are flattened the other way round: PyTorch flattens [C, T], rnnfast [T, C]."""
+    return np.ascontiguousarray(kernel.reshape(first, second, -1).transpose(1, 0, 2)).reshape(kernel.shape)
+
+
 def split(source: str, tensors: Mapping[str, Any]) -> list[Part]:
     """The parts of a state dict in the order of their first names; levels of one module stand together."""
     found: dict[tuple[str, int | None], Part] = {}

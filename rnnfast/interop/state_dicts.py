@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast import layers
-from rnnfast.interop._torch_parts import RECURRENT, Part, of_layer, split
+from rnnfast.interop._torch_parts import RECURRENT, Part, of_layer, split, turned
 from rnnfast.interop.bounds import as_format_error, refuse
 from rnnfast.layers.base import assign_all, given_weights
 from rnnfast.models.sequential import Sequential
@@ -67,7 +67,31 @@ def _weighted(model: Any) -> list[Any]:
 
 
 def _parts_of(model: Any) -> list[Part]:
-    return [of_layer(model.name, layer) for layer in _weighted(model)]
+    parts, flat = [of_layer(model.name, layer) for layer in _weighted(model)], _flattened(model)
+    for part, layer in zip(parts, _weighted(model), strict=True):
+        if layer in flat:
+            part.tensors["weight"] = turned(part.tensors["weight"].T, *flat[layer]).T
+    return parts
+
+
+def _flattened(model: Any) -> dict[Any, tuple[int, int]]:
+    """The Dense layers that take a convolution's output flattened, each with the steps and channels of that: PyTorch's modules flatten it the other way round."""
+    channels, found = set(), {}
+    flat: dict[Any, tuple[int, int]] = {}
+    for node in model.runner().graph.nodes:
+        layer, x, y = node.layer, node.inputs[0], node.outputs[0]
+        passes = not isinstance(layer, layers.LayerNormalization) and (not layer.weights or isinstance(layer, layers.BatchNormalization))
+        if isinstance(layer, layers.Conv1D) or (x in channels and passes and len(y.shape) == 3):
+            channels.add(y)
+        elif x in channels and isinstance(layer, layers.Flatten):
+            flat[y] = x.shape[1], x.shape[2]
+        elif x in flat and isinstance(layer, layers.Dense):
+            found[layer] = flat[x]
+        elif x in flat and not layer.weights and y.shape == x.shape:
+            flat[y] = flat[x]
+        elif x in flat:
+            refuse(model.name, f"{type(layer).__name__} '{layer.name}'", "stands behind a Flatten of a convolution's output, whose values stand in another order in PyTorch. Only a Dense can follow")
+    return found
 
 
 def load_state_dict(model: Any, tensors: Mapping[str, Any], source: str = "state dict", in_order: bool = True) -> None:
@@ -102,13 +126,16 @@ def load_state_dict(model: Any, tensors: Mapping[str, Any], source: str = "state
     array([[3., 3.]], dtype=float32)
     """
     wanted, given = _parts_of(model), split(source, tensors)
-    variables, arrays = [], []
+    variables, arrays, flat = [], [], _flattened(model)
     for layer, want, part in zip(_weighted(model), wanted, _matched(source, wanted, given, in_order), strict=True):
         if part.shapes != want.shapes:
             refuse(source, part.name, f"must have {want.shapes} for {type(layer).__name__} '{layer.name}', got {part.shapes}")
         inner = layer.layer if type(layer) is layers.TimeDistributed else layer
         variables += layer.weights
-        arrays += part.weights(type(getattr(inner, "forward_layer", inner)).__name__)
+        own = part.weights(type(getattr(inner, "forward_layer", inner)).__name__)
+        if layer in flat:
+            own[0] = turned(own[0], *flat[layer][::-1])
+        arrays += own
     assign_all(model.name, variables, arrays)
 
 

@@ -172,4 +172,13 @@ def branches() -> Any:
     return Model(a, [L.Dense(1)(right), L.Concatenate()([left, L.Dense(2)(L.Dense(3)(right))])])
 
 
+def shared_between_models() -> Any:
+    """Layers that are in nested models, in wrappers and outside of them: Keras 3 writes their weights once."""
+    dense = L.Dense(3, name="same")
+    inner = keras.Sequential([keras.Input((4, 3)), dense, L.LSTM(3, return_sequences=True)], name="inner")
+    outer = keras.Sequential([keras.Input((4, 3)), L.Activation("tanh"), inner], name="outer")
+    x = keras.Input((4, 3))
+    return randomized(keras.Model(x, [inner(x), outer(x), L.TimeDistributed(dense)(x), dense(x)]))
+
+
 GRAPHS = [shared, nested, encoder_decoder, states_of_cells, attention, dictionaries, branches]

@@ -80,8 +80,7 @@ def test_options_of_onnx(tmp_path, capsys):
     names = rnnfast.load(target).input_names
     assert "lengths" in names
     assert "gru_h_in" in names
-    with pytest.raises(SystemExit):
-        cli.main(["convert", "--lengths", source, str(tmp_path / "out.pt")])
+    assert cli.main(["convert", "--lengths", source, str(tmp_path / "out.pt")]) == 1
     assert "lengths can be said of '.onnx' alone" in capsys.readouterr().err
 
 
@@ -151,9 +150,7 @@ def test_what_cannot_be_converted_is_one_clear_error(name, tmp_path, capsys):
     for ending in endings:
         require(EXTRAS.get(ending, "numpy"))
         target = tmp_path / f"out{ending}"
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["convert", str(start), str(target)])
-        assert caught.value.code == 1
+        assert cli.main(["convert", str(start), str(target)]) == 1
         printed = capsys.readouterr().err
         assert printed.startswith("rnnfast convert: ") and printed.count("\n") == 1, ending
         assert not target.exists()

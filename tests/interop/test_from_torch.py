@@ -1,5 +1,6 @@
 """Models of live PyTorch modules give PyTorch's numbers, for every option, on random weights; what has no exact counterpart is refused by name."""
 
+import copy
 import doctest
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 import rnnfast
-from rnnfast import FormatError
+from rnnfast import FormatError, layers
+from rnnfast.interop.torch import load_state_dict, to_state_dict
 from tests.interop.torch_models import random_weights, run
 from tests.peers import require
 
@@ -101,7 +103,8 @@ def convolutions():
     yield "valid", (nn.Conv1d(3, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 2, dilation=2))
     yield "padded", (nn.Conv1d(3, 4, 3, padding=1), nn.BatchNorm1d(4), nn.SiLU(), nn.Conv1d(4, 6, 3, stride=2, padding=2, groups=2), nn.Softmax(dim=1))
     yield "same", (nn.Dropout(0.1), nn.Conv1d(3, 4, 4, padding="same", bias=False), nn.Mish(), nn.Conv1d(4, 4, 3, padding=(3,), dilation=3), nn.GLU(1))
-    yield "classifier", (nn.Conv1d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(4 * 11, 5), nn.ReLU(), nn.Linear(5, 2))
+    yield "padding before a Flatten", (nn.Conv1d(3, 4, 1, padding=1), nn.Flatten(), nn.Linear(4 * 15, 5))
+    yield "classifier", (nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.Tanh(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(4 * 11, 5), nn.ReLU(), nn.Linear(5, 2))
 
 
 @pytest.mark.parametrize("modules", [pytest.param(m, id=name) for name, m in convolutions()])
@@ -109,8 +112,30 @@ def test_channels_last(modules, rng):
     """PyTorch takes [B, C, T], the model [B, T, C]; a Linear behind a Flatten has its weights in the model's order."""
     module = random_weights(nn.Sequential(*modules))
     x = rng.normal(size=(4, 13, 3)).astype(np.float32)
-    y = run(module, x.swapaxes(1, 2)).numpy()
-    np.testing.assert_allclose(rnnfast.from_torch(module).predict_on_batch(x), y.swapaxes(1, 2) if y.ndim == 3 else y, atol=5e-6)
+    y, model = run(module, x.swapaxes(1, 2)).numpy(), rnnfast.from_torch(module)
+    expected = y.swapaxes(1, 2) if y.ndim == 3 else y
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, atol=5e-6)
+    other = random_weights(copy.deepcopy(module))
+    other.load_state_dict({name: torch.from_numpy(array) for name, array in to_state_dict(model).items()}, strict=True)
+    np.testing.assert_array_equal(run(other, x.swapaxes(1, 2)).numpy(), y)
+    model.set_weights([w + 1 for w in model.get_weights()])
+    load_state_dict(model, module.state_dict())
+    np.testing.assert_allclose(model.predict_on_batch(x), expected, atol=5e-6)
+
+
+def test_what_is_flattened_in_another_order_has_no_state_dict():
+    model = rnnfast.Sequential([rnnfast.Input((6, 3)), layers.Conv1D(4, 3), layers.Flatten(), layers.BatchNormalization(), layers.Dense(2)])
+    for call in (lambda: to_state_dict(model), lambda: load_state_dict(model, {})):
+        with pytest.raises(FormatError, match=r"BatchNormalization .* stands behind a Flatten of a convolution's output"):
+            call()
+
+
+@pytest.mark.parametrize("options", [{"kernel_size": 1, "padding": 4}, {"kernel_size": 3, "padding": 4}, {"kernel_size": 2, "padding": 3, "stride": 3}], ids=str)
+def test_padding_that_is_wider_than_the_window(options, rng):
+    module = random_weights(nn.Sequential(nn.Conv1d(2, 3, **options), nn.ReLU(), nn.Conv1d(3, 2, 1, padding=2)))
+    for steps in (1, 9):
+        x = rng.normal(size=(2, steps, 2)).astype(np.float32)
+        np.testing.assert_allclose(rnnfast.from_torch(module).predict_on_batch(x), run(module, x.swapaxes(1, 2)).numpy().swapaxes(1, 2), atol=5e-6)
 
 
 ACTIVATIONS = "ReLU ReLU6 Tanh Sigmoid SiLU GELU ELU SELU CELU Hardtanh Hardsigmoid Hardswish Softplus Softsign LogSigmoid Mish Tanhshrink Softshrink Hardshrink".split()

@@ -36,6 +36,7 @@ CASES += [("Unsqueeze", [X], {"axes": [0, 3]}, 11), ("Unsqueeze", [X, I(0, -1)],
 CASES += [("Concat", [X, X[:, :, :2]], {"axis": 2}, 13), ("Concat", [X, X, X], {"axis": -3}, 13)]
 CASES += [("Slice", [X], {"starts": [1, -4], "ends": [2, 100], "axes": [0, 2]}, 9), ("Slice", [X, I(0, 1), I(2, 3)], {}, 13)]
 CASES += [("Slice", [X, I(-1), I(-100), I(2), I(-2)], {}, 13), ("Slice", [X, I(5), I(2), I(-1), I(-1)], {}, 13), ("Slice", [X, I(3), I(1), I(2)], {}, 13)]
+CASES += [("Slice", [X, I(start), I(end), I(2), I(step)], {}, 13) for start in (0, 7, 8, -1, -8, -9, 100, -100, -(2**31), 2**63 - 1) for end in (0, 3, -8, -9, 2**31 - 1, 2**63 - 1, -(2**31), -(2**63)) for step in (2, -1, -3)]
 CASES += [("Gather", [X, I(2, 0, -1)], {"axis": 1}, 13), ("Gather", [X, np.array(1)], {"axis": 2}, 13), ("Gather", [X, np.array([[0], [1]])], {}, 13)]
 CASES += [("GatherElements", [X, np.array([[[1, -1]]])], {"axis": 2}, 13), ("Shape", [X], {"start": 1, "end": -1}, 15), ("Expand", [X[:, :1], I(3, 1)], {}, 13), ("Tile", [X, I(1, 2, 3)], {}, 13)]
 CASES += [("Expand", [X[:, :1], I(4, 2, 3, 8)], {}, 13), ("ConstantOfShape", [I(2, 3)], {}, 9), ("ConstantOfShape", [I(2)], {"value": onnx.numpy_helper.from_array(I(7))}, 9)]

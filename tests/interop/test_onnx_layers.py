@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rnnfast
-from rnnfast import FormatError, Input, Model, Sequential, interop
+from rnnfast import FormatError, Input, Model, Sequential, interop, layers
 from tests.interop.onnx_cases import graph, recurrent_arrays, recurrent_model, value
 from tests.interop.onnx_models import MAKE, decoder, tagger
 from tests.peers import require
@@ -18,6 +18,15 @@ def lifted(proto):
 
 def kinds(model):
     return [type(layer).__name__ for layer in model.layers]
+
+
+@pytest.mark.parametrize("tail", [[], [layers.Activation("relu")], [layers.Dense(2)]], ids=["end", "activation", "dense"])
+def test_a_flatten_stays_one(tail, rng, tmp_path):
+    model = Sequential([Input((6, 3)), layers.GRU(4, return_sequences=True), layers.Flatten(), *tail])
+    interop.to_onnx(model, tmp_path / "flat.onnx")
+    x = rng.standard_normal((2, 6, 3)).astype(np.float32)
+    found = rnnfast.load(tmp_path / "flat.onnx").to_layers().predict_on_batch(x)
+    np.testing.assert_allclose(found, model.predict_on_batch(x), atol=1e-6)
 
 
 def nets(torch):

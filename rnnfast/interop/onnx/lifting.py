@@ -104,7 +104,7 @@ class Lifting:
             self.member = step.member
             self._step(step)
         self.member = "outputs"
-        self.outputs = [self.made(self.values[slot]) if slot in self.values else _unfit("an output does not depend on the inputs") for slot in program.outputs]
+        self.outputs = [self.flattened(self.values[slot]) if slot in self.values else _unfit("an output does not depend on the inputs") for slot in program.outputs]
         if self.straight and self.chain and len(self.outputs) == 1 and self.outputs[0].symbol is self.end:
             made: Sequential | Model = Sequential([made_of.Input(self.inputs[0].symbol.shape, dtype=self.dtype), *self.chain])
         else:
@@ -213,12 +213,17 @@ class Lifting:
             self.wanted.setdefault(value.came[0], {}).setdefault(value.came[1], "Concat")
         return self._product(value) if value.kernel is not None else value
 
-    def featured(self, value: Any) -> Value:
-        """The value whose last axis is the features', of all steps if that is what the graph's tensor has there."""
+    def flattened(self, value: Any) -> Value:
+        """The value, with the features of all steps side by side if the graph's tensor has them so."""
         value = self.made(value)
         if value.axes[-1] == (*TIME, *value.features):
             value = replace(value, symbol=self.apply(made_of.Flatten(dtype=self.dtype), value.symbol), axes=[*value.axes[:-1], FEATURES], features=FEATURES, came=None)
             value.sizes = value.sizes | {"F": value.symbol.shape[-1]}
+        return value
+
+    def featured(self, value: Any) -> Value:
+        """The value whose last axis is the features'."""
+        value = self.flattened(value)
         if value.axes[-1] != value.features:
             raise UnfitError("the last axis is not the features'")
         return value

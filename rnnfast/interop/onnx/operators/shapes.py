@@ -62,8 +62,16 @@ def slice_of(x: Array, starts: Array, ends: Array, axes: Array | None = None, st
     strides = [1] * len(first) if steps is None else integers(steps)
     index = [slice(None)] * x.ndim
     for a, b, axis, step in zip(first, last, places, strides, strict=True):
-        index[axis] = slice(a, b, step)
+        index[axis] = _between(a, b, step, x.shape[axis])
     return x[tuple(index)]
+
+
+def _between(first: int, last: int, step: int, count: int) -> slice:
+    """The places from `first` up to `last`, which count from the end if they are negative and stop at both ends. Backwards, "as far as possible" forwards is taken for backwards, too, as ONNX Runtime does."""
+    low, high = (0, count) if step > 0 else (-1, count - 1)
+    begin = min(max(first + count if first < 0 else first, 0), high)
+    end = low if step < 0 and last in (2**31 - 1, 2**63 - 1) else min(max(last + count if last < 0 else last, low), high)
+    return slice(max(begin, 0), end if end >= 0 else None, step) if count else slice(0, 0)
 
 
 @operator("Split", outputs=None, moved={"split": 1}, vectors=(1,))
