@@ -29,6 +29,8 @@ static vec V(rare_activation)(int act, vec x) {
     case ACT_exponential: return V(exp)(x);
     case ACT_relu6: return vmin(vset(6), vmax(zero, x));
     case ACT_leaky_relu: return vsel_lt(x, zero, x * vset(0.2), x);
+    case ACT_leaky_relu_001: return vsel_lt(x, zero, x * vset(0.01), x);
+    case ACT_leaky_relu_03: return vsel_lt(x, zero, x * vset(0.3), x);
     case ACT_hard_tanh: return vmin(one, vmax(-one, x));
     case ACT_hard_shrink: return vsel_lt(half, vabs(x), x, x * 0);
     case ACT_soft_shrink: return vsel_lt(half, vabs(x), x - vcopysign(half, x), x * 0);
@@ -67,6 +69,8 @@ static vec V(rare_derivative)(int act, vec kept) {
     case ACT_exponential: return kept;
     case ACT_relu6: return vsel_lt(zero, kept, vsel_lt(kept, vset(6), one, zero), zero);
     case ACT_leaky_relu: return vsel_lt(kept, zero, vset(0.2), one);
+    case ACT_leaky_relu_001: return vsel_lt(kept, zero, vset(0.01), one);
+    case ACT_leaky_relu_03: return vsel_lt(kept, zero, vset(0.3), one);
     case ACT_hard_tanh: return vsel_lt(vabs(kept), one, one, zero);
     case ACT_hard_shrink:
     case ACT_soft_shrink: return vsel_lt(zero, vabs(kept), one, zero);

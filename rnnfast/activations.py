@@ -1,7 +1,8 @@
 """Activations by name. Layers take these names, or one of these functions, as their `activation`.
 
 Each is Keras 3's function of the same name with its default parameters, computed by the engine in x's own float type. `hard_sigmoid_02` is the hard_sigmoid of
-Keras 1 and 2 and of ONNX, ``0.2 x + 0.5`` clipped to [0, 1]; that of Keras 3 and PyTorch is ``x / 6 + 0.5``.
+Keras 1 and 2 and of ONNX, ``0.2 x + 0.5`` clipped to [0, 1]; that of Keras 3 and PyTorch is ``x / 6 + 0.5``. `leaky_relu` has Keras' slope of 0.2 below zero;
+`leaky_relu_001` has 0.01, that of PyTorch's and ONNX's, and `leaky_relu_03` 0.3, that of Keras' layer LeakyReLU.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Activation:
         return f"<activation {self.name}>"
 
 
+LEAKY = {"leaky_relu": 0.2, "leaky_relu_001": 0.01, "leaky_relu_03": 0.3}  # the slopes below zero
 ROWS = _engine.ACTIVATIONS[_engine.ACTIVATIONS.index("softmax") :]  # that work on all values of a row together
 _ALL = {name: Activation(name) for name in _engine.ACTIVATIONS}
 globals().update(_ALL)

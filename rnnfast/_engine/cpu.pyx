@@ -18,7 +18,7 @@ cnp.import_array()
 
 ACTIVATIONS = (
     "linear", "tanh", "sigmoid", "relu", "hard_sigmoid", "hard_sigmoid_02", "softplus", "softsign", "elu", "selu", "celu", "exponential", "relu6",
-    "leaky_relu", "hard_tanh", "hard_shrink", "soft_shrink", "squareplus", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "silu", "gelu", "mish", "tanh_shrink", "hard_silu",
+    "leaky_relu", "leaky_relu_001", "leaky_relu_03", "hard_tanh", "hard_shrink", "soft_shrink", "squareplus", "log_sigmoid", "sparse_plus", "sparse_sigmoid", "silu", "gelu", "mish", "tanh_shrink", "hard_silu",
     "softmax", "log_softmax", "sparsemax",
 )
 """Names in the order of csrc/activations.def, then those that work on rows."""

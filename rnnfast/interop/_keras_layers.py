@@ -6,7 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+import numpy as np
+
 from rnnfast import layers
+from rnnfast.activations import LEAKY
 from rnnfast.errors import FormatError, suggest
 from rnnfast.interop.bounds import refuse
 from rnnfast.layers.recurrent import OverTime
@@ -33,7 +36,7 @@ _OF_FLATTEN = {"data_format": ("channels_last", None)}
 # of the layers that are a function: the arguments under which it is one of rnnfast's activations
 _SLOPES: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
     "ReLU": ("relu", {"negative_slope": (0, None), "threshold": (0, None), "max_value": (None,)}),
-    "LeakyReLU": ("leaky_relu", {"negative_slope": (0.2,), "alpha": (0.2,)}),
+    "LeakyReLU": ("leaky_relu", {}),
     "ELU": ("elu", {"alpha": (1,)}),
     "Softmax": ("softmax", {"axis": (-1,)}),
 }
@@ -176,8 +179,12 @@ class Maker:
         if kind == "ReLU" and config.get("max_value") == 6:
             name = "relu6"
             del config["max_value"]
-        if kind == "LeakyReLU" and not neutral.keys() & config.keys():
-            self.refuse(member, "its slope is not given")
+        if kind == "LeakyReLU":
+            given = [config.pop(key) for key in ("negative_slope", "alpha") if key in config]
+            found = [leaky for leaky, slope in LEAKY.items() if given and np.shape(given[0]) == () and np.isclose(slope, given[0], rtol=1e-6)]  # files of Keras 2 have a float32
+            if not found:
+                self.refuse(member, f"negative_slope={given[0]!r} is not supported; only {', '.join(map(str, LEAKY.values()))}" if given else "its slope is not given")
+            name = found[0]
         self._drop(member, config, neutral)
         return layers.Activation(name, **config)
 

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rnnfast import layers
+from rnnfast.activations import LEAKY
 from rnnfast.interop._torch_parts import Part, split, turned
 from rnnfast.interop.bounds import as_format_error, refuse
 
@@ -14,7 +15,7 @@ RECURRENT, CELLS = ("RNN", "LSTM", "GRU"), ("RNNCell", "LSTMCell", "GRUCell")
 # the activation's name here, and the arguments with which it is the same
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ReLU": ("relu", {}), "ReLU6": ("relu6", {}), "Tanh": ("tanh", {}), "Sigmoid": ("sigmoid", {}), "SiLU": ("silu", {}), "GELU": ("gelu", {"approximate": "none"}),
-    "ELU": ("elu", {"alpha": 1.0}), "SELU": ("selu", {}), "CELU": ("celu", {"alpha": 1.0}), "LeakyReLU": ("leaky_relu", {"negative_slope": 0.2}),
+    "ELU": ("elu", {"alpha": 1.0}), "SELU": ("selu", {}), "CELU": ("celu", {"alpha": 1.0}), "LeakyReLU": ("leaky_relu", {}),
     "Hardtanh": ("hard_tanh", {"min_val": -1.0, "max_val": 1.0}), "Hardsigmoid": ("hard_sigmoid", {}), "Hardswish": ("hard_silu", {}),
     "Softplus": ("softplus", {"beta": 1.0, "threshold": 20.0}), "Softsign": ("softsign", {}), "LogSigmoid": ("log_sigmoid", {}), "Mish": ("mish", {}),
     "Tanhshrink": ("tanh_shrink", {}), "Softshrink": ("soft_shrink", {"lambd": 0.5}), "Hardshrink": ("hard_shrink", {"lambd": 0.5}),
@@ -136,6 +137,9 @@ class Chain:
 
     def _activation(self, kind: str, module: Any, options: dict[str, Any]) -> None:
         name, same = _ACTIVATIONS[kind]
+        if kind == "LeakyReLU":
+            slopes = {slope: leaky for leaky, slope in LEAKY.items()}
+            name = slopes.get(module.negative_slope) or self.refuse(f"negative_slope must be one of {', '.join(map(str, slopes))}, got {module.negative_slope!r}")
         for argument, value in same.items():
             if getattr(module, argument) != value:
                 self.refuse(f"{argument} must be {value!r}, with which it is rnnfast's {name}, got {getattr(module, argument)!r}")

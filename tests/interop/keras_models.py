@@ -32,7 +32,7 @@ PLAIN: dict[str, tuple[tuple, Callable[[], list[Any]]]] = {
     "shapes": ((6,), lambda: [L.Dense(6, activation="gelu"), L.Reshape((3, 2)), L.Flatten(), L.RepeatVector(3), L.TimeDistributed(L.Dense(2)), L.Activation("softmax"), L.GlobalAveragePooling1D(keepdims=True)]),
     "normalised": ((None, 4), lambda: [L.BatchNormalization(), L.BatchNormalization(scale=False, axis=2), L.BatchNormalization(center=False), L.LayerNormalization(scale=False, axis=2), L.LayerNormalization(center=False, epsilon=1e-5)]),
     "dropped": ((None, 4), lambda: [L.SpatialDropout1D(0.1), L.Dropout(0.2, seed=1), L.GRU(2)]),
-    "functions": ((4,), lambda: [L.Dense(5), L.ReLU(), L.Dense(5), L.ReLU(6), L.Dense(5), L.LeakyReLU(0.2), L.Dense(5), L.ELU(), L.Dense(5, activation=keras.activations.mish), L.Softmax()]),
+    "functions": ((4,), lambda: [L.Dense(5), L.ReLU(), L.Dense(5), L.ReLU(6), L.Dense(5), L.LeakyReLU(0.2), L.Dense(5), L.LeakyReLU(), L.Dense(5), L.LeakyReLU(0.01), L.Dense(5), L.ELU(), L.Dense(5, activation=keras.activations.mish), L.Softmax()]),
     "inside steps": ((None, 4, 3), lambda: [L.TimeDistributed(L.Conv1D(3, 2)), L.TimeDistributed(L.LSTM(3, return_sequences=True)), L.TimeDistributed(L.GlobalMaxPooling1D()), L.LSTM(3)]),
     "nested": ((None, 3), lambda: [Sequential([L.LSTM(4, return_sequences=True), Sequential([L.Dense(3)])]), L.GRU(2)]),
     "frozen": ((None, 3), lambda: [L.LSTM(4, trainable=False), Sequential([L.BatchNormalization(trainable=False), L.Dense(2)])]),

@@ -141,7 +141,7 @@ def test_padding_that_is_wider_than_the_window(options, rng):
 ACTIVATIONS = "ReLU ReLU6 Tanh Sigmoid SiLU GELU ELU SELU CELU Hardtanh Hardsigmoid Hardswish Softplus Softsign LogSigmoid Mish Tanhshrink Softshrink Hardshrink".split()
 
 
-@pytest.mark.parametrize("module", [getattr(nn, name)() for name in ACTIVATIONS] + [nn.LeakyReLU(0.2)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("module", [getattr(nn, name)() for name in ACTIVATIONS] + [nn.LeakyReLU(), nn.LeakyReLU(0.2), nn.LeakyReLU(0.3)], ids=lambda m: type(m).__name__)
 def test_activations(module, rng):
     both = random_weights(nn.Sequential(nn.Linear(4, 6, dtype=torch.float64), module))
     x = rng.normal(size=(50, 4)) * 5
@@ -214,7 +214,7 @@ REFUSED = {
     "parametrised": (torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), "parametrizations"),
     "weights twice": (twice(), "twice"),
     "unknown": (nn.Sequential(nn.Linear(3, 2), nn.PReLU()), "PReLU '1'.*Known"),
-    "slope": (nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU()), r"LeakyReLU '1': negative_slope must be 0.2.*0.01"),
+    "slope": (nn.Sequential(nn.Linear(3, 2), nn.LeakyReLU(0.1)), r"LeakyReLU '1': negative_slope must be one of 0.2, 0.01, 0.3, got 0.1"),
     "gelu": (nn.Sequential(nn.Linear(3, 2), nn.GELU("tanh")), "approximate"),
     "conv-rnn": (nn.Sequential(nn.Conv1d(3, 4, 3), nn.LSTM(9, 3, batch_first=True)), r"LSTM '1': PyTorch hands it \[B, C, T\]"),
     "rnn-conv": (nn.Sequential(nn.GRU(3, 4), nn.Conv1d(4, 2, 3)), "Conv1d '1'"),

@@ -96,7 +96,7 @@ def test_activations(name, rng, tmp_path):
     check(model, {"x": rng.normal(0, 3, (20, 6)).astype(np.float32)}, tmp_path / "m.onnx")
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "relu", "softplus", "softsign", "hard_sigmoid", "sparse_sigmoid", "elu", "celu", "leaky_relu", "linear"])
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "relu", "softplus", "softsign", "hard_sigmoid", "sparse_sigmoid", "elu", "celu", "leaky_relu", "leaky_relu_001", "leaky_relu_03", "linear"])
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
 def test_recurrent_activations(kind, name, rng, tmp_path):
     """As the activation beside hard gates, and as the gates': alpha and beta belong to the right ones."""

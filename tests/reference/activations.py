@@ -68,6 +68,8 @@ def _hard_sigmoid(x: Array) -> Array:
 ELEMENTWISE: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "linear": (lambda x: x, np.ones_like),
     "relu": (lambda x: np.maximum(x, 0.0), lambda x: (x > 0) * 1.0),
+    "leaky_relu_001": (lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1.0, 0.01)),
+    "leaky_relu_03": (lambda x: np.where(x > 0, x, 0.3 * x), lambda x: np.where(x > 0, 1.0, 0.3)),
     "leaky_relu": (lambda x: np.where(x > 0, x, 0.2 * x), lambda x: np.where(x > 0, 1.0, 0.2)),
     "relu6": (lambda x: np.clip(x, 0.0, 6.0), lambda x: _between(x, 0.0, 6.0)),
     "elu": (lambda x: np.where(x > 0, x, _expm1_negative(x)), lambda x: np.where(x > 0, 1.0, _exp_negative(x))),

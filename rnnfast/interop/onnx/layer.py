@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast import _engine
+from rnnfast.activations import LEAKY
 from rnnfast.errors import suggest
 from rnnfast.layers.base import Layer
 from rnnfast.plan import Builder, Tensor, Variable
@@ -25,9 +26,9 @@ PARAMETERS: dict[str, tuple[float | None, ...]] = {
     "Relu": (), "Tanh": (), "Sigmoid": (), "Softsign": (), "Softplus": (),
     "LeakyRelu": (0.01,), "ThresholdedRelu": (1.0,), "Elu": (1.0,), "Affine": (None, None), "ScaledTanh": (None, None), "HardSigmoid": (0.2, 0.5),
 }  # fmt: skip
-FUSED = {  # what a fused cell calls them
+FUSED: dict[tuple[Any, ...], str] = {  # what a fused cell calls them
     ("Relu",): "relu", ("Tanh",): "tanh", ("Sigmoid",): "sigmoid", ("Softsign",): "softsign", ("Softplus",): "softplus",
-    ("Elu", 1.0): "elu", ("LeakyRelu", 0.2): "leaky_relu", ("Affine", 1.0, 0.0): "linear", ("ScaledTanh", 1.0, 1.0): "tanh",
+    ("Elu", 1.0): "elu", **{("LeakyRelu", number): name for name, slope in LEAKY.items() for number in (slope, float(np.float32(slope)))}, ("Affine", 1.0, 0.0): "linear", ("ScaledTanh", 1.0, 1.0): "tanh",
     ("HardSigmoid", 0.2, 0.5): "hard_sigmoid_02", ("HardSigmoid", float(np.float32(0.2)), 0.5): "hard_sigmoid_02", ("HardSigmoid", float(np.float32(1 / 6)), 0.5): "hard_sigmoid",
 }  # fmt: skip
 

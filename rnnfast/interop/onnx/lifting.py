@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnfast import layers as made_of
+from rnnfast.activations import LEAKY
 from rnnfast.interop.bounds import BROKEN, refuse
 from rnnfast.interop.onnx.axes import BATCH, BOTH_WAYS, FEATURES, TIME, WAY, Axes, UnfitError, Value
 from rnnfast.interop.onnx.lifting_recurrent import LAST, MERGES, SEQUENCE, pairs_of, recurrent
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS: list[tuple[str, dict[str, Any], str]] = [  # operator, its parameters, the activation
     ("Relu", {}, "relu"), ("Tanh", {}, "tanh"), ("Sigmoid", {}, "sigmoid"), ("Softplus", {}, "softplus"), ("Softsign", {}, "softsign"), ("Selu", {"alpha": 1.6732632, "gamma": 1.050701}, "selu"), ("HardSwish", {}, "hard_silu"),
-    ("Mish", {}, "mish"), ("Elu", {"alpha": 1.0}, "elu"), ("Celu", {"alpha": 1.0}, "celu"), ("LeakyRelu", {"alpha": 0.2}, "leaky_relu"), ("Gelu", {"approximate": "none"}, "gelu"),
+    ("Mish", {}, "mish"), ("Elu", {"alpha": 1.0}, "elu"), ("Celu", {"alpha": 1.0}, "celu"), *(("LeakyRelu", {"alpha": slope}, name) for name, slope in LEAKY.items()), ("Gelu", {"approximate": "none"}, "gelu"),
     ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}, "hard_sigmoid_02"), ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}, "hard_sigmoid"),
     ("Softmax", {}, "softmax"), ("LogSoftmax", {}, "log_softmax"),
 ]  # fmt: skip

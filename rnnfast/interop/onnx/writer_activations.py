@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnfast.activations import LEAKY
 from rnnfast.interop.onnx.writer import Writer
 from rnnfast.layers import Layer
 
@@ -15,7 +16,8 @@ _PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     "tanh": ("Tanh", {}), "sigmoid": ("Sigmoid", {}), "relu": ("Relu", {}), "softplus": ("Softplus", {}), "softsign": ("Softsign", {}), "exponential": ("Exp", {}),
     "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}), "hard_sigmoid_02": ("HardSigmoid", {"alpha": 0.2, "beta": 0.5}),
     "sparse_sigmoid": ("HardSigmoid", {"alpha": 0.5, "beta": 0.5}),
-    "elu": ("Elu", {"alpha": 1.0}), "celu": ("Elu", {"alpha": 1.0}), "selu": ("Selu", {}), "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
+    "elu": ("Elu", {"alpha": 1.0}), "celu": ("Elu", {"alpha": 1.0}), "selu": ("Selu", {}),
+    **{name: ("LeakyRelu", {"alpha": slope}) for name, slope in LEAKY.items()},
     "softmax": ("Softmax", {"axis": -1}), "log_softmax": ("LogSoftmax", {"axis": -1}),
 }  # fmt: skip
 
@@ -24,7 +26,7 @@ _RECURRENT: dict[str, tuple[str, list[float], list[float]]] = {
     "tanh": ("Tanh", [], []), "sigmoid": ("Sigmoid", [], []), "relu": ("Relu", [], []), "softplus": ("Softplus", [], []), "softsign": ("Softsign", [], []),
     "hard_sigmoid": ("HardSigmoid", [1 / 6], [0.5]), "hard_sigmoid_02": ("HardSigmoid", [0.2], [0.5]), "sparse_sigmoid": ("HardSigmoid", [0.5], [0.5]),
     "elu": ("Elu", [1.0], []), "celu": ("Elu", [1.0], []),
-    "leaky_relu": ("LeakyRelu", [0.2], []), "linear": ("Affine", [1.0], [0.0]),
+    **{name: ("LeakyRelu", [slope], []) for name, slope in LEAKY.items()}, "linear": ("Affine", [1.0], [0.0]),
 }  # fmt: skip
 
 
