@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnnfast
+from rnnfast import Input, Sequential, layers
 from tests import cases, reference
 from tests.conftest import max_rel_error
 
@@ -120,6 +121,30 @@ def test_rows_do_not_know_each_other(cell, batch, steps, seed, density):
     layer, order = layer_of(cell, **FULL), rng.permutation(batch)
     for a, b in zip(layer(x[order], mask=mask[order]), layer(x, mask=mask), strict=True):
         assert np.array_equal(a, b[order])
+
+
+BEFORE = {
+    "repeated": (lambda: [layers.LSTM(3), layers.RepeatVector(3)], [1, 5, 3]),
+    "reshaped": (lambda: [layers.LSTM(6), layers.Reshape((3, 2))], [1, 5, 3]),
+    "stride": (lambda: [layers.Conv1D(3, 2, strides=2)], [4, 5, 3]),
+    "pooling": (lambda: [layers.MaxPooling1D(2)], [4, 5, 3]),
+    "nothing": (list, [4, 0, 6]),
+}
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("before, lengths", BEFORE.values(), ids=BEFORE)
+def test_rows_that_go_backwards_do_not_know_each_other(before, lengths, zeros, rng):
+    """Whatever order the layers in front have put them in, in predictions and gradients."""
+    model = Sequential([Input((None, 2)), *before(), layers.GRU(3, return_sequences=True, go_backwards=True, zero_output_for_mask=zeros)])
+    x, lengths = rng.standard_normal((3, 6, 2)).astype(np.float32), np.array(lengths)
+    y = model.predict_on_batch(x, lengths=lengths)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    dx = model.vjp(x, dy, lengths=lengths)["x"]
+    for b in range(3):
+        alone = model.vjp(x[b : b + 1], dy[b : b + 1], lengths=lengths[b : b + 1])
+        np.testing.assert_array_equal(y[b], alone["y"][0])
+        np.testing.assert_array_equal(dx[b], alone["x"][0])
 
 
 @quick

@@ -171,6 +171,25 @@ def test_an_output_that_a_layer_hands_on_as_it_is(same, steps, rng):
             assert np.array_equal(found, wanted[0])
 
 
+def test_the_gradient_of_an_input_that_is_an_output(rng):
+    x = Input((None, 2))
+    model = Model(x, [layers.Dropout(0.2)(x), layers.Dense(2)(x)])
+    value, dy = rng.standard_normal((3, 4, 2)).astype(np.float32), [rng.standard_normal((3, 4, 2)).astype(np.float32) for _ in range(2)]
+    expected = dy[0] + dy[1] @ model.layers[-1].get_weights()[0].T
+    np.testing.assert_allclose(model.vjp(value, dy)["x"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_states_that_are_outputs(rng):
+    x = Input((None, 2))
+    y, h = layers.GRU(3, return_sequences=True, return_state=True)(x)
+    value, dy, dh = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 4, 2), (2, 4, 3), (2, 3)))
+    found, last = Model(x, [y, h]).vjp(value, [dy, dh])["x"], dy.copy()
+    last[:, -1] += dh
+    np.testing.assert_allclose(found, Model(x, y).vjp(value, last)["x"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="dy must be a list of 1 arrays, for the outputs, got 3"):
+        Model(x, [y, h]).vjp(value, [dy, dh, dh])
+
+
 def test_threads_do_not_change_bits(rng):
     model = randomised(encoder_decoder(rnnfast, dtype="float32"), rng)
     xs = [x.astype(np.float32) for x in data(rng)]
@@ -199,6 +218,7 @@ A = np.zeros((2, 4, 3), np.float32)
         (lambda: two().predict_on_batch([A, A[:1]]), "'b' must have 2"),
         (lambda: two().predict_on_batch([A, A[:, :2]]), "one number of steps"),
         (lambda: two().predict_on_batch([A, A[..., :2]]), r"must have shape \(B, T, 3\)"),
+        (lambda: two().predict_on_batch([A, A], mask=[np.array([2, 1]), None], lengths=[np.array([2, 1]), None]), "lengths are given twice"),
         (lambda: two().predict_on_batch([A, A], lengths=[np.array([9, 1]), None]), r"lengths must be in \[0, 4\]"),
         (lambda: Model(Input((3,)), layers.Dense(1)(Input((3,)))), "must be among inputs"),
         (lambda: Model([Input((3,), name="x"), Input((3,), name="y")], layers.Dense(1)(Input((3,)))), "must be among inputs|leads to none"),

@@ -1,5 +1,6 @@
 """A guest in somebody's process: forks, threads, other runtimes, the floating-point mode, what an import brings."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 import rnnfast
 from rnnfast import Input, Sequential, layers
+from rnnfast.layers.runner import Runner
 from tests import peers
 
 
@@ -60,6 +62,7 @@ PLACES = """
 import os, sys
 import numpy as np, rnnfast
 from rnnfast import Input, Sequential, layers
+from rnnfast.layers.runner import Runner
 
 rnnfast.set_num_threads(2)
 model = Sequential([Input((None, 32)), layers.LSTM(256)])
@@ -105,6 +108,57 @@ def test_many_python_threads_share_a_model(model, x, two_threads):
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+def forget_plans(model, rng):
+    """Use a model for more shapes than it keeps plans, and the memory that is free then for other things."""
+    for time in range(6, 30):
+        model.test_on_batch(rng.standard_normal((8, time, 2)).astype(np.float32), np.zeros((8, 1), np.float32))
+        model(np.zeros((2, time, 2), np.float32), training=True)
+    gc.collect()
+    return [np.full(size, 1e3, dtype) for size in range(1, 400) for dtype in (np.float32, np.float64)]
+
+
+def test_training_goes_on_after_its_plan_was_forgotten(rng):
+    x, y = rng.standard_normal((64, 5, 2)).astype(np.float32), rng.standard_normal((64, 1)).astype(np.float32)
+    losses = []
+    for forgetting in (False, True):
+        rnnfast.utils.set_random_seed(0)
+        model = Sequential([Input((None, 2)), layers.LSTM(8), layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mse")
+        losses.append([])
+        for _ in range(4):
+            losses[-1] += [model.train_on_batch(x, y) for _ in range(2)]
+            kept = forget_plans(model, rng) if forgetting else None
+        del kept
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "layer", [layers.LSTM(8, trained_initial_state=True), layers.Statal(5, slots=2, state="trace"), layers.GRU(6, zoneout=0.2)], ids=["initial state", "statal", "zoneout"]
+)
+def test_predictions_go_on_after_their_plan_was_forgotten(layer, rng):
+    model = Sequential([Input((None, 2)), layer, layers.Dense(1)])
+    model.compile(optimizer="sgd", loss="mse")
+    model.set_weights([rng.standard_normal(w.shape) for w in model.get_weights()])
+    x = rng.standard_normal((16, 5, 2)).astype(np.float32)
+    expected = model.predict_on_batch(x)
+    for _ in range(3):
+        kept = forget_plans(model, rng)
+        np.testing.assert_array_equal(model.predict_on_batch(x), expected)
+        del kept
+
+
+def test_other_threads_find_a_plan_when_it_is_whole(model, x, monkeypatch):
+    connect, found = Runner.connect, []
+
+    def look(bound, xs, outputs):
+        found.append(any(one is bound for one in model.runner().bounds.values()) and any(array.shape == (1,) for array in outputs))
+        connect(bound, xs, outputs)
+
+    monkeypatch.setattr(Runner, "connect", staticmethod(look))
+    model.predict_on_batch(x[:3])
+    assert found and not any(found)
 
 
 def test_subnormals_of_the_caller_survive(model, x, two_threads):

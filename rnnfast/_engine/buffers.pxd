@@ -46,6 +46,7 @@ cdef class Buffer:
     cdef readonly str name
     cdef public int64_t offset
     cdef public object owner
+    cdef object held  # the array at which it points for good
 
 cdef class Op:
     cdef op_work work

@@ -1,6 +1,8 @@
 """Row maps (which time steps of which sequences exist), buffers, and the base of every op."""
 import numpy as np
 
+from libc.string cimport memcpy
+
 
 cdef inline int64_t steps_of(const rows_map *m, const unsigned char *valid, const int64_t *lengths, int64_t b) noexcept nogil:
     """Valid steps of the caller's row b."""
@@ -216,21 +218,24 @@ cdef class Rows:
     def set_flip_of(self, Rows parent):
         """The parent's steps in reverse: step t is its step time - 1 - t."""
         cdef rows_map *m = &parent.map
-        cdef int64_t i
-        valid, resets = np.zeros((m.batch, m.time), np.uint8), np.zeros((m.batch, m.time + 1), np.uint8)
-        cdef unsigned char[:, ::1] flags = valid
-        cdef unsigned char[:, ::1] cuts = resets
-        for i in range(m.count):
-            flags[m.source[i] // m.time, m.time - 1 - m.source[i] % m.time] = 1
-            if m.cuts:
-                cuts[m.source[i] // m.time, m.time - m.source[i] % m.time] = m.cut[i]
+        cdef rows_map *own = &self.map
+        cdef int64_t r, i, t, b, row, length, shown
+        cdef bint exists
         self.hold = parent.hold
-        if m.dense:
-            self.set_dense()
-        else:
-            self.set_valid(valid)
-        if m.cuts or self.map.cuts:
-            self.set_resets(resets)
+        own.dense, own.count, own.pads, own.cuts = m.dense, m.count, m.pads, m.cuts
+        memcpy(own.active, m.active, (m.time + 1) * sizeof(int64_t))
+        memcpy(own.offset, m.offset, (m.time + 1) * sizeof(int64_t))
+        memcpy(own.order, m.order, m.batch * sizeof(int64_t))
+        for r in range(m.batch):
+            b, i, length, shown = m.order[r], 0, length_of(m, r), m.count + r
+            for t in range(m.time):
+                exists = i < length and m.source[m.offset[length - 1 - i] + r] % m.time == m.time - 1 - t
+                if exists:
+                    shown = row = m.offset[i] + r
+                    own.source[row] = b * m.time + t
+                    own.cut[row] = i > 0 and m.cuts and m.cut[m.offset[length - i] + r]  # the border is between the same steps
+                    i += 1
+                own.shown[b * m.time + t] = shown if exists or self.hold else m.count + r
 
     def set_parts_of(self, Rows parent):
         """Every packed row of the parent, pads too, is so many rows here."""
@@ -278,6 +283,11 @@ cdef class Buffer:
         if address == 0:
             raise ValueError("an array without memory")
         self.view.data, self.view.stride, self.view.step = <char *>address, stride, step
+
+    def hold(self, array, int64_t stride):
+        """Use an array's memory, for as long as there are ops that read or write here."""
+        self.point(array.ctypes.data, stride)
+        self.held = array
 
 
 def point_all(list ports, tensors, size_t zeros):

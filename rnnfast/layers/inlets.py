@@ -90,6 +90,8 @@ class Inlet:
             raise ValueError(f"{self.owner}: mask and lengths need an input with a time axis, got shape {x.shape}.")
         valid = None
         if mask is not None and np.asarray(mask).ndim == 1 and np.asarray(mask).dtype != bool:
+            if lengths is not None:
+                raise ValueError(f"{self.owner}: lengths are given twice, as `lengths` and, of one axis, as `mask`.")
             mask, lengths = None, mask
         if lengths is not None:
             valid = self._from_lengths(x, lengths)

@@ -210,11 +210,10 @@ class Runner:
         layer: Any = node.layer if node else None
         return [n for one in (layer.sublayers() or [layer]) for n in one.state_sizes] if layer else []
 
-    def finish(self, key: tuple[Any, ...], bound: Bound) -> Bound:
-        """Make the program and keep it."""
-        bound.program = bound.builder.plan.compile()
-        if len(self.bounds) >= PLANS_KEPT:
-            self.bounds.pop(next(iter(self.bounds)))
+    def keep(self, key: tuple[Any, ...], bound: Bound) -> Bound:
+        """Let calls find a plan whose program is made. Other threads may do so at once."""
+        for old in list(self.bounds)[: max(0, len(self.bounds) - PLANS_KEPT + 1)]:
+            self.bounds.pop(old, None)
         self.bounds[key] = bound
         return bound
 
@@ -244,7 +243,7 @@ class Runner:
         if bound is None:
             bound = self.start(xs, valid, training, False, initial)
             bound.outputs = [(bound.builder.output(t, f"output {i}"), t) for i, (_, t) in enumerate(bound.outputs)]
-            self.finish(key, bound)
+            bound.program = bound.builder.plan.compile()
             plain = not (training or initial or self.inlets[0].tokens or self.inlets[0].maskers or any(cuts is not None for cuts in resets))
             if plain and len(xs) == 1:
                 source, b = bound.sources[0], bound.builder
@@ -252,6 +251,7 @@ class Runner:
                 outlets = [_engine.Outlet(target, tensor.shape, self.dtype) for target, tensor in bound.outputs]
                 bound.direct = _engine.Channel(bound.program, [_engine.Intake(source.buffer, xs[0].shape, self.dtype)], outlets, b.plan.brief, lengths)
                 self.connect(bound, xs, [np.empty(1, self.dtype)] * len(outlets))
+            self.keep(key, bound)
         return bound
 
     def predict(self, x: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None, training: bool = False, resets: Any = None) -> Any:
@@ -326,16 +326,19 @@ class Runner:
             b.op("scatter_back", tensor.rows, {"dx": packed, "dy": buffer}, n=tensor.width, kind=0)
             b.hand_over(tensor, packed)
         b.backward()
-        results = [np.zeros(one.shape, self.dtype) for one in [*xs, *initial]]
+        results, terms = [np.zeros(one.shape, self.dtype) for one in [*xs, *initial]], []
         for tensor, array in zip([*bound.sources, *bound.extra["given"]], results, strict=True):
-            inner = tensor.parts[0] if tensor.parts and tensor.parts[0].grad is not None else tensor
-            if inner.grad is not None:
-                target = Buffer("gradient", 0, tensor.width)
-                target.point(array.ctypes.data, tensor.width)
-                b.op("gather_back", inner.rows, {"dy": inner.grad, "dx": target}, n=tensor.width)
+            for inner in [*tensor.parts[:1], tensor]:  # of layers that read it packed, and of those that hand it on as it is
+                if inner.grad is not None:
+                    terms.append((array, np.zeros_like(array)))
+                    target = Buffer("gradient", 0, tensor.width)
+                    target.hold(terms[-1][1], tensor.width)
+                    b.op("gather_back", inner.rows, {"dy": inner.grad, "dx": target}, n=tensor.width)
         bound.program = b.plan.compile()
         self.params.grads[...] = 0
         self.execute(bound, xs, valid, cuts, initial, outputs)
+        for array, term in terms:
+            array += term
         weights = [self.params.gradient_of(v).copy() for v in self.variables]
         y = outputs if len(outputs) > 1 else outputs[0]
         return {"y": y, "x": results[0] if len(xs) == 1 else results[: len(xs)], "weights": weights, "initial_state": results[len(xs) :]}
@@ -343,7 +346,10 @@ class Runner:
     def _upstream(self, outputs: Arrays, states: int, dy: Any, dstates: Any) -> Arrays:
         main = len(outputs) - states
         given = list(dy) if isinstance(dy, (list, tuple)) else [dy] * 1 + [None] * (main - 1)
-        given += list(dstates) if dstates is not None else [None] * states
+        if len(given) == main:  # else the outputs are a model's, its states among them
+            given += list(dstates) if dstates is not None else [None] * states
+        if len(given) != len(outputs):
+            raise ValueError(f"{self.owner}: dy must be a list of {main} arrays, for the outputs, got {len(given)}.")
         arrays = []
         for array, output in zip(given, outputs, strict=True):
             full = np.zeros(output.shape, self.dtype) if array is None else real(self.owner, "the gradient of an output", array, self.dtype)

@@ -71,8 +71,8 @@ class Goal:
         self.plain = not looks and self.dtype == b.dtype  # whether targets of y's shape are taken as they are, whatever they hold
         self.staged = np.empty(0, self.dtype)
         self.target, weight_buffer, result = Buffer("target", 0), Buffer("weight", 0), Buffer("loss", 0)
-        weight_buffer.point(self.rows_weights.ctypes.data, 1)
-        result.point(self.result.ctypes.data, 1)
+        weight_buffer.hold(self.rows_weights, 1)
+        result.hold(self.result, 1)
         outside = {"weight": weight_buffer, "result": result}
         learns = train and self.weight != 0
         if not self.loss.per_sequence:

@@ -98,7 +98,8 @@ class Steps:
         if bound is None:
             bound = self.runner.start(xs, valid, train, train, 0, carried=carried)
             self._describe(bound, train, columns)
-            self.runner.finish(key, bound)
+            bound.program = bound.builder.plan.compile()
+            self.runner.keep(key, bound)
         return bound
 
     def _describe(self, bound: Bound, train: bool, columns: list[int]) -> None:
@@ -125,7 +126,7 @@ class Steps:
         if not (b.activities or self.penalized):
             return None
         value, result = np.zeros(1), Buffer("penalty", 0)
-        result.point(value.ctypes.data, 1)
+        result.hold(value, 1)
         for tensor, regularizer in b.activities:
             self._activity(b, tensor, regularizer, result, train)
         for v in self.penalized:
@@ -149,19 +150,19 @@ class Steps:
     def _add_update(self, b: Builder) -> None:
         params, optimizer = self.runner.params, self.optimizer
         gradient, values, scalars = Buffer("gradient", 0), params.buffer, Buffer("scalars", 0)
-        gradient.point(params.grads.ctypes.data, 0)
-        scalars.point(self.scalars.ctypes.data, 0)
+        gradient.hold(params.grads, 0)
+        scalars.hold(self.scalars, 0)
         limit = optimizer.global_clipnorm or optimizer.clipnorm
         if self.measures:
             segments, norm = params.segments[: params.trainable_count + 1], Buffer("norm", 0)
-            norm.point(self.norm.ctypes.data, 1)
+            norm.hold(self.norm, 1)
             buffers = {"dx": gradient, "work": b.buffer("squares", 2 * len(segments)), "result": norm}
             kind = 1 if optimizer.global_clipnorm else 2 if optimizer.clipnorm else 0
             b.op("clip", None, buffers, f"norm {limit or ''}", segments, kind=kind, rate=limit or 0.0)
         buffers = {"kernel": values, "dkernel": gradient, "bias": scalars}
         for i, slot in enumerate(self.slots):
             buffers[f"slot{i}"] = Buffer("slot", 0)
-            buffers[f"slot{i}"].point(slot.ctypes.data, 0)
+            buffers[f"slot{i}"].hold(slot, 0)
         b.op("update", None, buffers, optimizer.engine_kind, n=params.trainable_size, kind=UPDATES.index(optimizer.engine_kind), rate=optimizer.clipvalue or 0.0)
 
     def _masks(self, bound: Bound, valid: Masks, counted: np.ndarray | None) -> Masks:

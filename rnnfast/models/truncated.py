@@ -91,7 +91,8 @@ class Windows:
         if bound is None:
             bound = runner.start(xs, steps, True, False, 0, carried=self.states)
             bound.outputs = []
-            runner.finish(key, bound)
+            bound.program = bound.builder.plan.compile()
+            runner.keep(key, bound)
         runner.execute(bound, xs, steps, cuts, [], [])
         self.at = to
 

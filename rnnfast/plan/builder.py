@@ -93,7 +93,6 @@ class Builder:
         self.activities: list[tuple[Tensor, Any]] = []  # outputs that a regularizer looks at
         self.late_rows: list[Rows] = []  # maps that are set in the middle of a run
         self.when_masked: list[Callable[[], None]] = []  # what is called when all of them are
-        self.constants: list[np.ndarray] = []  # kept alive as long as the plan
         self._wholes: set[Buffer] = set()  # buffers that others are parts of
         self.shared: set[Buffer] = set()  # results that more than one layer or caller reads
         self.recurrent: list[Any] = []  # the directions of recurrent layers, for who looks at what they keep
@@ -129,10 +128,8 @@ class Builder:
 
     def constants_of(self, values: np.ndarray, stride: int = 0) -> Buffer:
         """These numbers."""
-        array = np.ascontiguousarray(values, self.dtype)
-        self.constants.append(array)
         made = Buffer("constants", 0, stride)
-        made.point(array.ctypes.data, stride)
+        made.hold(np.ascontiguousarray(values, self.dtype), stride)
         return made
 
     def rows_buffer(self, name: str, rows: Rows, width: int) -> Buffer:

@@ -41,7 +41,7 @@ class Live:
 def buffer_of(values: np.ndarray) -> Buffer:
     """An array of states, a row of it the values of one step."""
     made = Buffer("state", 0, values.shape[-1])
-    made.point(values.ctypes.data, values.shape[-1])
+    made.hold(values, values.shape[-1])
     return made
 
 

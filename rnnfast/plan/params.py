@@ -128,7 +128,7 @@ class Params:
         self.trainable_count = sum(self._training)
         self.values = aligned_zeros(int(self.segments[-1]) + ALIGN, dtype)
         self.buffer = _engine.Buffer("params", 0)
-        self.buffer.point(self.values.ctypes.data, 0)
+        self.buffer.hold(self.values, 0)
         self.age = _engine.Version()
         self._panels: dict[tuple[Any, ...], tuple[_engine.Buffer, np.ndarray]] = {}
         self._jobs: list[tuple[Any, ...]] = []
@@ -203,7 +203,7 @@ class Params:
                     size = stored_values(depth, vectors * padded, weights)
                 array = aligned_zeros(size + 4 * lanes, self.dtype)
                 buffer = _engine.Buffer(f"{variable.path} panels", size)
-                buffer.point(array.ctypes.data, 0)
+                buffer.hold(array, 0)
                 width = variable.shape[-1]
                 self._jobs.append((variable.offset + row * width, buffer, width, shape, order, int(transposed), weights))
                 self._pack, self.age.packed = None, -1
