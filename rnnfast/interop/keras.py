@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from rnnfast import layers
 from rnnfast.interop._keras_config import flat, parse
 from rnnfast.interop._keras_graph import Assembler
 from rnnfast.interop._keras_layers import Maker
@@ -15,6 +17,10 @@ from rnnfast.interop._keras_weights import fill_from_layers
 from rnnfast.interop.bounds import as_format_error, refuse
 from rnnfast.interop.selftest import prove
 from rnnfast.layers.recurrent import OverTime
+
+# Steps to mask in a row: a hole and the end, ends of two lengths, the first step with holes, all. Where no step is left to see, means and attention are not Keras'.
+_HIDDEN = (slice(1, None, 3), slice(2, None), slice(1, None), slice(0, -1, 2), slice(None))
+_FROM_THE_FIRST = 3
 
 
 def from_keras(model: Any) -> Any:
@@ -75,11 +81,7 @@ def _in_float32(model: Any) -> Any:
 
 def _compare(made: Any, model: Any, keys: list[str] | None, source: str) -> None:
     """Run both from their first states; the states are as they were afterwards, and the same in both."""
-    inputs = made.test_inputs()
-    for x, inlet in zip(inputs, made.runner().inlets, strict=True):
-        for layer in inlet.maskers:
-            if hasattr(layer, "mask_value") and x.shape[1] > 1:
-                x[-1, 1] = layer.mask_value
+    inputs = _with_masks(made, made.test_inputs())
     theirs = [state for layer in _stateful(model) for state in flat(list(layer.states or []))]
     kept = [np.array(state) for state in theirs]
     made.reset_states()
@@ -93,6 +95,24 @@ def _compare(made: Any, model: Any, keys: list[str] | None, source: str) -> None
     ours = [state for one in made.layers for layer in (one.sublayers() or [one]) if isinstance(layer, OverTime) and layer.stateful for state in layer.state_values or []]
     for mine, value in zip(ours, kept, strict=True):
         mine[...] = value
+
+
+def _with_masks(made: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The inputs of a model that masks steps, with such steps: a row for each way to hide some, in another order for each input."""
+    values = {layer.mask_value for layer in made.layers if isinstance(layer, layers.Masking)}
+    values |= {0.0 for layer in made.layers if getattr(layer, "mask_zero", False)}
+    apart = any(isinstance(layer, layers.Attention | layers.GlobalAveragePooling1D) for layer in made.layers)
+    hidden = [(value, steps) for value in sorted(values) for steps in _HIDDEN[: _FROM_THE_FIRST if apart else None]]
+    inlets = made.runner().inlets
+    if hidden and all(inlet.shape[0] is None for inlet in inlets):
+        inputs = [np.resize(x, (len(hidden), *x.shape[1:])) for x in inputs]
+    for i, (x, inlet) in enumerate(zip(inputs, inlets, strict=True)):
+        if hidden and inlet.tokens:
+            x[x == 0] = x.max()  # so that the steps of this row alone are masked
+        if inlet.timed(x) and x.shape[1] > 1:
+            for row, (value, steps) in zip(x, itertools.islice(itertools.cycle(hidden), i, None), strict=False):
+                row[steps] = 0 if inlet.tokens else value
+    return inputs
 
 
 def _stateful(model: Any) -> Iterator[Any]:

@@ -95,6 +95,23 @@ def masked_beside_itself() -> Any:
     return Model(a, [L.LSTM(2)(L.Add()([L.Masking()(x), x])), L.GRU(3)(L.Masking()(x), initial_state=L.GRU(3)(x))])
 
 
+def gated(*readers: Any, masking: bool = False, **kwargs: Any) -> Any:
+    """A masked sequence times a gate; Keras 3 puts zeros in the masked steps of the product."""
+    a = Input((6, 3)) if masking else Input((6,), dtype="int32")
+    x = L.Masking()(a) if masking else L.Embedding(7, 3, mask_zero=True)(a)
+    y = L.LSTM(3, return_sequences=True, **kwargs)(x) if kwargs else x
+    z = L.Multiply()([y, L.Dense(3, activation="sigmoid")(y)])
+    return Model(a, [reader(z) for reader in readers])
+
+
+def residual(*readers: Any, join: Any = None, zeros: bool = False) -> Any:
+    """A masked sequence beside what a recurrent layer makes of it; the two show their masked steps in different ways, unless it shows zeros."""
+    a = Input((6, 3))
+    x = L.Masking()(a)
+    z = (join or L.Add())([L.LSTM(3, return_sequences=True, zero_output_for_mask=zeros)(x), x])
+    return Model(a, [reader(z) for reader in readers])
+
+
 MASKED: dict[str, Callable[[], Any]] = {
     "tagger": lambda: embedded(L.Bidirectional(L.LSTM(4, return_sequences=True)), L.LayerNormalization(), L.BatchNormalization(), L.TimeDistributed(L.Dense(3))),
     "mean": lambda: embedded(L.LSTM(4, return_sequences=True), L.GlobalAveragePooling1D()),
@@ -102,6 +119,7 @@ MASKED: dict[str, Callable[[], Any]] = {
     "convolution, behind which nothing is masked": lambda: embedded(L.Conv1D(4, 2), L.LSTM(3)),
     "convolution behind a recurrent layer": lambda: embedded(L.Bidirectional(L.GRU(4, return_sequences=True)), L.Conv1D(4, 3, padding="same"), L.LSTM(3)),
     "flat": lambda: embedded(L.SimpleRNN(4, return_sequences=True), L.Flatten(), L.Dense(3)),
+    "vector, again and backwards": lambda: masked(0.0, L.LSTM(4), L.RepeatVector(4), L.GRU(3, return_sequences=True, go_backwards=True)),
     "flat embedding": lambda: embedded(L.Flatten(), L.Dense(3)),
     "masking": lambda: masked(0.5, L.LSTM(4, return_sequences=True), L.Dense(3)),
     "masking, windows": lambda: masked(0.0, L.MaxPooling1D(2), L.SimpleRNN(3)),
@@ -121,6 +139,11 @@ MASKED: dict[str, Callable[[], Any]] = {
     "decoder, both directions": lambda: masked_decoder(L.Conv1D(2, 2), L.GRU(2), wrap=L.Bidirectional),
     "decoder with a given mask": lambda: masked_decoder(L.Dropout(0.1), L.GRU(2), given=True),
     "one call of an embedding": mask_of_one_call,
+    "gate, of which masked steps are not seen": lambda: gated(L.GRU(2), L.GlobalAveragePooling1D()),
+    "gate on zeros": lambda: gated(L.GlobalMaxPooling1D(), L.Dense(2), zero_output_for_mask=True),
+    "gate on a masking": lambda: gated(L.Conv1D(2, 2), L.Flatten(), masking=True),
+    "residual, of which masked steps are not seen": lambda: residual(L.GRU(2), L.GlobalAveragePooling1D()),
+    "residual on zeros": lambda: residual(L.Dense(2), L.GlobalMaxPooling1D(), join=L.Concatenate(), zeros=True),
     "states": lambda: Model((x := Input((None,), dtype="int32")), list(L.LSTM(4, return_state=True)(L.Embedding(5, 3, mask_zero=True)(x)))),
 }  # fmt: skip
 

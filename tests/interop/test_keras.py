@@ -19,11 +19,13 @@ from tests.interop.keras_models import (  # noqa: F401 - pytestmark is this modu
     Sequential,
     chain,
     dictionaries,
+    gated,
     keras,
     masked,
     masked_decoder,
     pytestmark,
     randomized,
+    residual,
 )  # fmt: skip
 
 
@@ -99,6 +101,12 @@ def test_float64_and_mixed_precision():
 @pytest.mark.parametrize("name", MASKED)
 def test_masks(name):
     check(MASKED[name]())
+
+
+def test_the_proof_has_rows_without_a_step_where_keras_has_numbers_for_them():
+    rows = {name: (rnnfast.from_keras(randomized(masked(0.5, *layers))).proof[0][0] == 0.5).all(2) for name, layers in {"last": [L.LSTM(2)], "mean": [L.GlobalAveragePooling1D()]}.items()}
+    assert sorted(rows["last"].sum(1)) == [2, 2, 3, 4, 5]
+    assert sorted(rows["mean"].sum(1)) == [2, 3, 4]
 
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda f: f.__name__)
@@ -182,6 +190,30 @@ def shown_twice() -> Any:
     return Model(a, [L.LSTM(3, return_sequences=True)(x), L.Bidirectional(L.LSTM(3, return_sequences=True))(x)])
 
 
+def residual_beside_attention() -> Any:
+    a = Input((6,), dtype="int32")
+    x = L.Embedding(7, 3, mask_zero=True)(a)
+    y = L.LSTM(3, return_sequences=True)(x)
+    return Model(a, [L.GlobalMaxPooling1D()(L.Concatenate()([x, y])), L.GlobalMaxPooling1D()(L.Attention()([x, x]))])
+
+
+def product_beside_unmasked() -> Any:
+    a, b = Input((6,), dtype="int32"), Input((6, 3))
+    return Model([a, b], L.GlobalMaxPooling1D()(L.Multiply()([b, L.Embedding(7, 3, mask_zero=True)(a)])))
+
+
+def lost_in_a_model() -> Any:
+    """A Sequential without an Input gives no mask when the graph is made."""
+    x = L.Masking()(a := Input((6, 3)))
+    return Model(a, L.SimpleRNN(3)(L.Concatenate()([x, Sequential([L.GRU(3, return_sequences=True)])(x)])))
+
+
+def reversed_twice() -> Any:
+    a = Input((6, 3))
+    y = L.LSTM(3, return_sequences=True, go_backwards=True)(L.Masking()(a))
+    return Model(a, L.GRU(2)(L.Add()([y, L.Dense(3)(y)])))
+
+
 def given_mask() -> Any:
     a, mask = Input((6, 3)), Input((6,), dtype="bool")
     return Model([a, mask], L.LSTM(3)(a, mask=mask))
@@ -196,6 +228,7 @@ def own_function(x: Any) -> Any:
     return x
 
 
+SHOWN: dict[str, list[Any]] = {"Add": [L.Dense(2), L.LSTM(2)], "Subtract": [L.Flatten()], "Average": [L.Conv1D(2, 2)], "Concatenate": [L.GlobalMaxPooling1D()]}
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "lambda": (lambda: chain(L.Lambda(lambda x: x + 1)), "Lambda 'lambda.*no such layer.*Known: Activation.*ZeroPadding1D"),
     "other layer": (lambda: chain(L.GaussianNoise(0.1)), "GaussianNoise 'gaussian_noise.*no such layer"),
@@ -220,6 +253,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "mask behind a decoder": (lambda: masked_decoder(L.Dense(3), L.GRU(2)), "GRU 'gru.*Keras 3 hands on past a layer called with an initial_state"),
     "mask beside a decoder": (lambda: masked_decoder(lambda y: L.Concatenate()([y, y]), L.GRU(2)), "GRU 'gru.*Keras 3 hands on past"),
     "shown in two ways": (shown_twice, "shows its masked steps"),
+    **{f"residual shown: {kind}": (lambda kind=kind, readers=readers: residual(*readers, join=getattr(L, kind)()), "shows its masked steps") for kind, readers in SHOWN.items()},
+    "residual beside attention": (residual_beside_attention, "layer 'concatenate.*shows its masked steps"),
+    "gate shown": (lambda: gated(L.GlobalMaxPooling1D(), zero_output_for_mask=False), "layer 'multiply.*shows masked steps of a Multiply"),
+    "gate on an embedding shown": (lambda: gated(L.Dense(2)), "layer 'dense.*shows masked steps of a Multiply"),
+    "gate shown behind": (lambda: gated(L.Dense(2), L.GRU(2), zero_output_for_mask=False), "layer 'dense.*shows masked steps of a Multiply"),
+    "product beside unmasked": (product_beside_unmasked, "Multiply 'multiply.*has inputs with different masks or none"),
+    "mask that a model loses": (lost_in_a_model, "SimpleRNN 'simple_rnn.*mask given in the call"),
+    "reversed beside itself": (reversed_twice, "GRU 'gru.*reversed order"),
 }  # fmt: skip
 
 

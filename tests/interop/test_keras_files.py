@@ -54,7 +54,7 @@ def test_weights_of_a_whole_file_go_into_a_model_of_the_same_layers(name):
 
 
 MODELS: dict[str, Callable[[], Any]] = {
-    **{name: cases.MASKED[name] for name in ("tagger", "maximum, which takes masked steps too", "masked embedding beside unmasked")},
+    **{name: cases.MASKED[name] for name in ("tagger", "maximum, which takes masked steps too", "masked embedding beside unmasked", "gate on zeros", "residual on zeros")},
     **{name: lambda name=name: cases.chain(*cases.PLAIN[name][1](), shape=cases.PLAIN[name][0]) for name in ("windows", "normalised", "inside steps", "frozen")},
     **{graph.__name__: graph for graph in [*cases.GRAPHS, cases.shared_between_models]},
     "stateful": lambda: cases.chain(cases.L.Bidirectional(cases.L.LSTM(3, stateful=True)), batch=2),
