@@ -55,11 +55,6 @@ cdef enum:
     WRITE = READ | cnp.NPY_ARRAY_WRITEABLE
 
 
-cdef inline bint meet(Buffer one, int64_t bytes, Buffer other, int64_t others):
-    """Whether two places in memory have bytes in common."""
-    return one.view.data < other.view.data + others and other.view.data < one.view.data + bytes
-
-
 cdef class Lengths:
     """Maps of rows that are made anew for the lengths, or the mask, of a call.
 
@@ -103,43 +98,51 @@ cdef class Lengths:
             getattr(rows, how)(parent)
 
 
-cdef class Intake:
-    """An input of a channel.
+cdef class Port:
+    """An array of the caller's in a channel.
 
     Parameters
     ----------
     buffer : Buffer
     shape : tuple of int
-        Of the caller's array.
+        Of the array.
     dtype : str
-    vocabulary : int
-        Where it is tokens, how many there are; else 0.
-    least : int
-        The lowest token.
     """
 
     cdef Buffer buffer
-    cdef form takes
+    cdef form array
     cdef int64_t bytes
+
+    def __init__(self, Buffer buffer, tuple shape, str dtype):
+        self.buffer, self.array, self.bytes = buffer, form_of(shape, dtype), np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
+
+    cdef bint meets(self, Port other):
+        """Whether the arrays have bytes in common."""
+        return self.buffer.view.data < other.buffer.view.data + other.bytes and other.buffer.view.data < self.buffer.view.data + self.bytes
+
+
+cdef class Intake(Port):
+    """An input: numbers, or tokens from `least` on, of which there are `vocabulary`."""
+
     cdef int64_t vocabulary, least
     cdef int64_t token
 
     def __init__(self, Buffer buffer, tuple shape, str dtype, int64_t vocabulary=0, int64_t least=0):
-        self.buffer, self.vocabulary, self.least = buffer, vocabulary, least
-        self.takes, self.bytes = form_of(shape, "int64" if vocabulary else dtype), np.prod(shape, dtype=np.int64) * (8 if vocabulary else np.dtype(dtype).itemsize)
+        super().__init__(buffer, shape, "int64" if vocabulary else dtype)
+        self.vocabulary, self.least = vocabulary, least
 
     cdef bint point_at(self, object x) except -1:
         """Read x; False if it needs a closer look."""
         cdef int64_t i
         cdef int64_t *tokens
-        if self.vocabulary and self.takes.rank == 0 and (PyLong_CheckExact(x) or type(x) is np_int64):
+        if self.vocabulary and self.array.rank == 0 and (PyLong_CheckExact(x) or type(x) is np_int64):
             try:
                 self.token = PyLong_AsLongLong(x)
             except OverflowError:
                 return False
             self.buffer.view.data = <char *>&self.token
             return self.least <= self.token < self.vocabulary
-        if not fits(&self.takes, x, READ):
+        if not fits(&self.array, x, READ):
             return False
         self.buffer.view.data = <char *>cnp.PyArray_DATA(x)
         if self.vocabulary:
@@ -150,31 +153,17 @@ cdef class Intake:
         return True
 
 
-cdef class Outlet:
-    """An output of a channel.
+cdef class Outlet(Port):
+    """An output."""
 
-    Parameters
-    ----------
-    buffer : Buffer
-    shape : tuple of int
-        Of the caller's array.
-    dtype : str
-    """
-
-    cdef Buffer buffer
-    cdef form gives
-    cdef int64_t bytes
     cdef object older  # the last two results: a caller who puts each in the place of the one before holds one of them
     cdef object newer
-
-    def __init__(self, Buffer buffer, tuple shape, str dtype):
-        self.buffer, self.gives, self.bytes = buffer, form_of(shape, dtype), np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
 
     cdef object result(self):
         """An array for the output: a small one that was given out before and that nobody holds any more, else a new one."""
         cdef object made = self.older
-        if made is None or Py_REFCNT(<void *>made) > 2 or not fits(&self.gives, made, WRITE):  # 2: `older` and `made`
-            made = cnp.PyArray_EMPTY(self.gives.rank, self.gives.shape, self.gives.type_number, 0)
+        if made is None or Py_REFCNT(<void *>made) > 2 or not fits(&self.array, made, WRITE):  # 2: `older` and `made`
+            made = cnp.PyArray_EMPTY(self.array.rank, self.array.shape, self.array.type_number, 0)
         if self.bytes <= RESULT_BYTES:
             self.older, self.newer = self.newer, made
         self.buffer.view.data = <char *>cnp.PyArray_DATA(made)
@@ -182,7 +171,7 @@ cdef class Outlet:
 
     cdef bint point_at(self, object out):
         """Write to a caller's array; False if it needs a closer look."""
-        if not fits(&self.gives, out, WRITE):
+        if not fits(&self.array, out, WRITE):
             return False
         self.buffer.view.data = <char *>cnp.PyArray_DATA(out)
         return True
@@ -247,17 +236,14 @@ cdef class Channel:
     cdef bint apart(self):
         """Whether no output is where an input or another output is."""
         cdef Py_ssize_t i, j
-        cdef Outlet one, other
-        cdef Intake read
+        cdef Port one, other
         for i in range(len(self.outlets)):
             one = self.outlets[i]
-            for j in range(len(self.intakes)):
-                read = self.intakes[j]
-                if meet(one.buffer, one.bytes, read.buffer, read.bytes):
+            for other in self.intakes:
+                if one.meets(other):
                     return False
             for j in range(i):
-                other = self.outlets[j]
-                if meet(one.buffer, one.bytes, other.buffer, other.bytes):
+                if one.meets(self.outlets[j]):
                     return False
         return True
 
@@ -403,7 +389,7 @@ cdef class Predictor:
         cdef bint ragged = lengths is not None or mask is not None
         if (lengths is None or mask is None) and resets is None and self.version is not None and self.version.now == self.version.packed:
             for channel in self.channels:
-                if (channel.lengths is not None) == ragged and fits(&channel.first.takes, x, READ) and not (ragged and not channel.lengths.fit(lengths, mask)):
+                if (channel.lengths is not None) == ragged and fits(&channel.first.array, x, READ) and not (ragged and not channel.lengths.fit(lengths, mask)):
                     y = channel.call(x, lengths, mask)
                     if y is not None:
                         return y
