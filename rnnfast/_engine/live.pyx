@@ -116,9 +116,10 @@ cdef class Port:
     def __init__(self, Buffer buffer, tuple shape, str dtype):
         self.buffer, self.array, self.bytes = buffer, form_of(shape, dtype), np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
 
-    cdef bint meets(self, Port other):
-        """Whether the arrays have bytes in common."""
-        return self.buffer.view.data < other.buffer.view.data + other.bytes and other.buffer.view.data < self.buffer.view.data + self.bytes
+
+cdef inline bint meet(Port one, Port other):
+    """Whether the arrays have bytes in common."""
+    return one.buffer.view.data < other.buffer.view.data + other.bytes and other.buffer.view.data < one.buffer.view.data + one.bytes
 
 
 cdef class Intake(Port):
@@ -224,7 +225,7 @@ cdef class Channel:
         if out is None:
             return self.main.result() if len(self.outlets) == 1 else [(<Outlet>one).result() for one in self.outlets]
         if len(self.outlets) == 1:
-            return out if self.main.point_at(out) and self.apart() else None
+            return out if self.main.point_at(out) and (self.apart() if len(self.intakes) > 1 else not meet(self.main, self.first)) else None
         if not isinstance(out, list) or len(<list>out) != len(self.outlets):
             return None
         for i in range(len(self.outlets)):
@@ -240,10 +241,10 @@ cdef class Channel:
         for i in range(len(self.outlets)):
             one = self.outlets[i]
             for other in self.intakes:
-                if one.meets(other):
+                if meet(one, other):
                     return False
             for j in range(i):
-                if one.meets(self.outlets[j]):
+                if meet(one, <Port>self.outlets[j]):
                     return False
         return True
 
