@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnnfast
-from rnnfast import Input, Sequential, layers
+from rnnfast import Input, Sequential, _engine, layers
+from rnnfast.plan import schedule
+from rnnfast.plan.schedule import SPLIT_NONE, SPLIT_ROWS, SPLIT_UNITS, Choice
 from tests import cases, reference
 from tests.conftest import max_rel_error
 
@@ -121,6 +123,22 @@ def test_rows_do_not_know_each_other(cell, batch, steps, seed, density):
     layer, order = layer_of(cell, **FULL), rng.permutation(batch)
     for a, b in zip(layer(x[order], mask=mask[order]), layer(x, mask=mask), strict=True):
         assert np.array_equal(a, b[order])
+
+
+@pytest.mark.parametrize("split", [SPLIT_ROWS, SPLIT_UNITS], ids=["rows", "units"])
+@pytest.mark.parametrize("units", [8, 16, 32, 40, 48, 64, 80, 96])
+def test_rows_of_one_step_or_none_from_initial_states(units, split, monkeypatch, rng):
+    """A single step reads states where they stand, and leaves alone what stands behind them."""
+    monkeypatch.setattr(schedule, "choose_split", lambda work, threads, ways, team=None: Choice(split if threads > 1 else SPLIT_NONE, {SPLIT_NONE: 1.0, split: 0.1}))
+    monkeypatch.setattr(_engine, "get_num_threads", lambda: 2)
+    inner = layers.LSTM(units, return_sequences=True, trained_initial_state=True, zero_output_for_mask=True)
+    model = Sequential([Input((None, 3)), layers.Bidirectional(inner)])
+    model.build((None, None, 3))
+    model.set_weights([rng.standard_normal(w.shape) for w in model.get_weights()])
+    x, lengths = rng.standard_normal((8, 1, 3)).astype(np.float32), np.array([1, 1, 1, 0, 0, 0, 1, 1])
+    y = model.predict_on_batch(x, lengths=lengths)
+    np.testing.assert_array_equal(y[lengths == 0], 0)
+    np.testing.assert_array_equal(y[lengths == 1], model.predict_on_batch(x[lengths == 1]))
 
 
 BEFORE = {

@@ -112,7 +112,7 @@ cdef void begin_states(const layer *a, part own, char *h) noexcept nogil:
         for s in range(a.states):
             given = outside(a, a.state_in[s], r) if a.state_in[s] != NULL else NULL
             copy_units(a, own, state_at(a, h, r, s), given)
-            if s < a.wide and a.reverse and not a.rows.dense:  # a row's first step may be any of the batch's
+            if s < a.wide and a.reverse and not a.rows.dense and a.rows.time > 1:  # a row's first step may be any of the batch's
                 copy_units(a, own, state_at(a, h + half(a), r, s), given)
             if r >= a.rows.active[0] and a.state_out[s] != NULL:
                 copy_units(a, own, outside(a, a.state_out[s], r), given)
