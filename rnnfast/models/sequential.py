@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rnnfast.errors import NotBuiltError
@@ -36,8 +37,7 @@ class Sequential(Runnable):
         super().__init__(name or unique_name("sequential"))
         self._chain: list[Layer] = []
         self.input_shape: tuple[int | None, ...] | None = None
-        for layer in layers or []:
-            self.add(layer)
+        self._extend(layers or [])
 
     @property
     def layers(self) -> list[Layer]:
@@ -54,18 +54,25 @@ class Sequential(Runnable):
 
     def add(self, layer: Layer) -> None:
         """Append a layer."""
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Sequential '{self.name}': a layer must be a Layer, got {layer!r}.")
-        if layer.many:
-            raise ValueError(f"Sequential '{self.name}': {type(layer).__name__} '{layer.name}' takes several inputs; make a rnnfast.Model of it.")
-        if any(layer.name == other.name for other in self._chain):
-            raise ValueError(f"Sequential '{self.name}': layer names must be unique, got '{layer.name}' twice.")
-        if isinstance(layer, InputLayer) and self._chain:
-            raise ValueError(f"Sequential '{self.name}': Input must be the first layer, got it at place {len(self._chain)}.")
-        self._chain.append(layer)
-        self.built = False
-        self._changed()
-        if isinstance(self._chain[0], InputLayer) and len(self._chain) > 1:
+        self._extend([layer])
+
+    def _extend(self, layers: Iterable[Layer]) -> None:
+        """Append layers, then make the weights of all at once."""
+        names = {layer.name for layer in self._chain}
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential '{self.name}': a layer must be a Layer, got {layer!r}.")
+            if layer.many:
+                raise ValueError(f"Sequential '{self.name}': {type(layer).__name__} '{layer.name}' takes several inputs; make a rnnfast.Model of it.")
+            if layer.name in names:
+                raise ValueError(f"Sequential '{self.name}': layer names must be unique, got '{layer.name}' twice.")
+            if isinstance(layer, InputLayer) and self._chain:
+                raise ValueError(f"Sequential '{self.name}': Input must be the first layer, got it at place {len(self._chain)}.")
+            names.add(layer.name)
+            self._chain.append(layer)
+            self.built = False
+            self._changed()
+        if not self.built and len(self._chain) > 1 and isinstance(self._chain[0], InputLayer):
             self.build(self._chain[0].batch_shape)
 
     def pop(self) -> Layer:
