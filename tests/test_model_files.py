@@ -153,3 +153,40 @@ def test_a_file_without_its_list_is_still_known(tmp_path):
                 part.writestr(name, whole.read(name))
     with pytest.raises(FormatError, match=r"part\.rnnf: manifest\.json"):
         rnnfast.load(tmp_path / "part.rnnf")
+
+
+HUGE = {
+    "a fixed number of steps": [Input((10**9, 3)), layers.GlobalMaxPooling1D()],
+    "a fixed number of rows": [Input(batch_shape=(10**9, 10, 3)), layers.GlobalMaxPooling1D()],
+    "repeated": [Input((4,)), layers.RepeatVector(10**9)],
+    "padded": [Input((4, 3)), layers.ZeroPadding1D(10**9), layers.GlobalMaxPooling1D()],
+    "padded beyond all numbers": [Input((4, 3)), layers.ZeroPadding1D(2**62)],
+    "cropped": [Input((None, 3)), layers.Cropping1D(10**7)],
+    "pooled": [Input((None, 3)), layers.MaxPooling1D(10**7)],
+    "dilated": [Input((None, 3)), layers.Conv1D(1, 2, dilation_rate=10**7)],
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_a_model_whose_self_test_would_be_huge_is_saved_without_one(case, tmp_path):
+    model = Sequential(HUGE[case])
+    model.save(tmp_path / "m.rnnf")
+    assert not any("selftest" in name for name in rnnfast.models.saving.load_archive(tmp_path / "m.rnnf")[1])
+    assert rnnfast.load(tmp_path / "m.rnnf").get_config() == model.get_config()
+
+
+def test_the_fewest_steps_of_a_window_are_told():
+    model = Sequential([Input((None, 3)), layers.Conv1D(1, 3, dilation_rate=5), layers.Cropping1D((1, 2))])
+    assert model.predict_on_batch(np.zeros((1, 14, 3))).shape == (1, 1, 1)
+    for layer, least in ((layers.Conv1D(1, 3, dilation_rate=5), 11), (layers.Cropping1D((1, 2)), 4), (layers.MaxPooling1D(6, strides=2), 6)):
+        short = Sequential([Input((None, 3)), layer])
+        with pytest.raises(rnnfast.ShapeError, match=f"must have at least {least} steps, got {least - 1}"):
+            short.predict_on_batch(np.zeros((1, least - 1, 3)))
+        assert short.predict_on_batch(np.zeros((1, least, 3))).shape[1] == 1
+
+
+def test_a_list_of_layers_is_built_once(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(layers.Activation, "output_shape", lambda self, shape: shapes.append(shape) or shape)
+    Sequential([Input((3,)), *(layers.Activation("relu") for _ in range(20))])
+    assert len(shapes) == 20

@@ -50,7 +50,7 @@ class Windowed(Layer):
 
     def _check_steps(self, x: Tensor) -> None:
         if not self.window.steps(x.rows.time) and not self.window.steps(1):
-            least = next(n for n in range(1, 2 + self.window.reach + abs(self.window.left) + abs(self.window.right)) if self.window.steps(n))
+            least = 1 + self.window.reach - self.window.left - self.window.right
             raise ShapeError(f"{type(self).__name__} '{self.name}': input must have at least {least} steps, got {x.rows.time}. Use longer sequences or padding='same'.")
 
 

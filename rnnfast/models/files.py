@@ -12,6 +12,7 @@ from rnnfast.errors import FormatError, ShapeError, suggest
 from rnnfast.layers.base import given_weights
 from rnnfast.layers.runner import Runner
 
+MAX_EXAMPLE = 1 << 25  # numbers in all inputs and outputs of the layers
 _MODELS: dict[str, type[Saved]] = {}
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, MemoryError, OverflowError)
 
@@ -39,6 +40,8 @@ class Saved:
     def save(self: Any, path: str | os.PathLike[str], overwrite: bool = True) -> None:
         """Write the model to one file, atomically: layers, weights, optimizer, random states and a self-test that loading repeats.
 
+        The self-test is left out where the sizes that the model fixes, such as `Input((10**9, 3))`, make it too large.
+
         Parameters
         ----------
         path : str or path-like
@@ -56,6 +59,8 @@ class Saved:
             arrays |= dict(zip(selftest_names(what, len(values)), values, strict=True))
         config: dict[str, Any] = {"class_name": type(self).__name__, "config": self.get_config(), "seeds": [list(s.get_state()) for s in self._seeds()]}
         config["shuffle"] = self.get_random_state()
+        if not xs:
+            config["selftest"] = False
         if self.origin:
             config["origin"] = self.origin
         if self.compiled:
@@ -87,16 +92,20 @@ class Saved:
         if self.proof is not None and agree(self._test_outputs(self.proof[0]), self.proof[1]):
             return self.proof
         xs = self.test_inputs()
-        return xs, self._test_outputs(xs)
+        return xs, self._test_outputs(xs) if xs else []
 
     def test_inputs(self: Any) -> list[np.ndarray]:
-        """An array for each input, drawn from a fixed seed: of few rows, and of as few steps as the model's windows allow."""
-        for steps in (5, 50, 500):
-            xs = [self._random_input(inlet, seed, steps) for seed, inlet in enumerate(self.runner().inlets)]
+        """An array for each input, drawn from a fixed seed: of few rows, and of as few steps as the model's windows allow. None where its own sizes ask for too many."""
+        inlets, graph = self.runner().inlets, self.graph()
+        for steps in (5, 50, 500, 5000):
+            shapes = [tuple(2 if i == 0 and n is None else steps if n is None else n for i, n in enumerate(inlet.shape)) for inlet in inlets]
             with contextlib.suppress(ShapeError):
+                if graph.numbers(shapes) > MAX_EXAMPLE:
+                    break
+                xs = [self._random_input(inlet, seed, shape) for seed, (inlet, shape) in enumerate(zip(inlets, shapes, strict=True))]
                 self._test_outputs(xs)
                 return xs
-        return [self._random_input(inlet, seed, 5000) for seed, inlet in enumerate(self.runner().inlets)]
+        return []
 
     def _test_outputs(self: Any, xs: list[np.ndarray]) -> list[np.ndarray]:
         """What the model makes of some inputs from its first states; those that stateful layers keep stay as they are."""
@@ -111,8 +120,7 @@ class Saved:
                 one.state_values = values
         return result if isinstance(result, list) else [result]
 
-    def _random_input(self: Any, inlet: Any, seed: int, steps: int) -> np.ndarray:
-        shape = [2 if i == 0 and n is None else steps if n is None else n for i, n in enumerate(inlet.shape)]
+    def _random_input(self: Any, inlet: Any, seed: int, shape: tuple[int, ...]) -> np.ndarray:
         rng = np.random.default_rng(seed)
         if inlet.tokens:
             return rng.integers(0, min(layer.input_dim for layer in inlet.embeddings), shape)
@@ -134,8 +142,8 @@ class Saved:
                 model.optimizer.iterations = int(config["iterations"])
                 names = [f"optimizer/{name}" for name in model.optimizer.slot_names]
                 model._saved_slots = [arrays.pop(name) for name in names if name in arrays]
-            xs = [arrays.pop(name) for name in selftest_names("input", len(model.runner().inlets))]
-            found = model._test_outputs(xs)
+            xs = [arrays.pop(name) for name in selftest_names("input", len(model.runner().inlets))] if config.get("selftest", True) else []
+            found = model._test_outputs(xs) if xs else []
             if "selftest/output" in arrays:
                 del found[1:]  # an older file has the first output alone
             expected = [arrays.pop(name) for name in selftest_names("output", len(found))]
