@@ -13,7 +13,7 @@ import numpy as np
 
 from rnnfast.interop.bounds import MAX_TEXT, as_format_error, check_dtype, check_size, extra, refuse
 
-MAX_OBJECTS = 100_000
+MAX_OBJECTS = 20_000
 MAX_DEPTH = 60
 
 
@@ -46,6 +46,8 @@ class Tree:
             name, group, depth = pending.pop()
             if depth > MAX_DEPTH:
                 refuse(path, name, f"groups are nested more than {MAX_DEPTH} deep")
+            if len(self.datasets) + len(self.groups) + len(group) > MAX_OBJECTS:  # before the names of all are read
+                refuse(path, name or "/", f"holds {len(group)} of more than {MAX_OBJECTS} objects")
             for child in group:
                 self._add(f"{name}/{child}".lstrip("/"), group, child, pending, depth + 1)
 

@@ -9,6 +9,7 @@ import contextlib
 import os
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from math import prod
 from typing import Any, NoReturn
@@ -16,11 +17,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rnnfast.errors import FormatError
-from rnnfast.models.saving import MAX_BYTES
+from rnnfast.models.saving import MAX_BYTES, open_zip
 
 MAX_TEXT = 64 << 20
-FREE_BYTES = 64 << 20
-EXPANSION = 100
+FREE_BYTES = 48 << 20  # inflating takes twice as much
+EXPANSION = 16
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, MemoryError, OverflowError, RecursionError, EOFError, RuntimeError, OSError, zipfile.BadZipFile, zlib.error)
 
@@ -37,7 +38,7 @@ def check_size(path: str | os.PathLike[str], member: str, shape: Any, itemsize: 
     if any(n < 0 for n in sizes) or len(sizes) > 32 or wanted > MAX_BYTES:
         refuse(path, member, f"shape {tuple(sizes)} is not allowed")
     if wanted > max(FREE_BYTES, EXPANSION * stored):
-        refuse(path, member, f"{wanted} bytes of {stored} stored ones are more than {EXPANSION} times as many")
+        refuse(path, member, f"{wanted} bytes of {stored} stored ones are more than {EXPANSION} times as many, and than the {FREE_BYTES} that are always allowed")
     return wanted
 
 
@@ -49,26 +50,49 @@ def check_dtype(path: str | os.PathLike[str], member: str, dtype: Any) -> np.dty
     return found
 
 
-def read_member(path: str | os.PathLike[str], archive: zipfile.ZipFile, name: str, limit: int = MAX_BYTES) -> bytes:
-    """The bytes of a zip member, whose size is checked first."""
-    if archive.namelist().count(name) != 1:
-        refuse(path, name, "is missing, or is there twice")
-    info = archive.getinfo(name)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        refuse(path, name, f"compression {info.compress_type} is neither none nor deflate")
-    if info.file_size > limit or info.compress_size > _length(archive):
-        refuse(path, name, f"{info.file_size} bytes of {info.compress_size} stored ones are more than the file has, or than the {limit} allowed")
-    check_size(path, name, (info.file_size,), 1, info.compress_size)
-    with as_format_error(path, name), archive.open(info) as member:
-        found = member.read(info.file_size + 1)
-    if len(found) != info.file_size:
-        refuse(path, name, f"holds {len(found)} bytes, its header says {info.file_size}")
-    return found
+class Archive:
+    """The members of an open zip file: sizes, of each and of all that are read, are checked before memory is asked for.
+
+    Parameters
+    ----------
+    path : str
+        As errors name the file.
+    members : zipfile.ZipFile
+
+    Attributes
+    ----------
+    names : list of str
+    """
+
+    def __init__(self, path: str, members: zipfile.ZipFile) -> None:
+        self.path, self._members, self.names = path, members, members.namelist()
+        self._counts = Counter(self.names)
+        self._length = os.path.getsize(path)
+        self._stored = self._expanded = 0
+
+    def read(self, name: str, limit: int = MAX_BYTES) -> bytes:
+        """The bytes of a member."""
+        if self._counts[name] != 1:
+            refuse(self.path, name, "is missing, or is there twice")
+        info = self._members.getinfo(name)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            refuse(self.path, name, f"compression {info.compress_type} is neither none nor deflate")
+        self._stored, self._expanded = self._stored + info.compress_size, self._expanded + info.file_size
+        if info.file_size > limit or self._stored > self._length:
+            refuse(self.path, name, f"{info.file_size} bytes of {info.compress_size} stored ones are more than the file has, or than the {limit} allowed")
+        check_size(self.path, f"{name} and all read before it", (self._expanded,), 1, self._stored)
+        with as_format_error(self.path, name), self._members.open(info) as member:
+            found = member.read(info.file_size + 1)
+        if len(found) != info.file_size:
+            refuse(self.path, name, f"holds {len(found)} bytes, its header says {info.file_size}")
+        return found
 
 
-def _length(archive: zipfile.ZipFile) -> int:
-    file: Any = archive.fp
-    return int(file.seek(0, os.SEEK_END))  # each reading of a member seeks its own place
+@contextlib.contextmanager
+def opened_archive(path: str) -> Iterator[Archive]:
+    """The members of a zip file."""
+    with as_format_error(path, "archive"), open_zip(path) as members:
+        yield Archive(path, members)
 
 
 @contextlib.contextmanager

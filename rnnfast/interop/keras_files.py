@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import zipfile
 from typing import Any
 
 from rnnfast import layers
@@ -14,7 +13,7 @@ from rnnfast.interop._keras_config import Net, Part, parse
 from rnnfast.interop._keras_graph import Assembler
 from rnnfast.interop._keras_layers import KNOWN, Maker, places
 from rnnfast.interop._keras_weights import check_all_taken, fill_from_groups, fill_from_lists, numbered
-from rnnfast.interop.bounds import as_format_error, extra, read_member, refuse
+from rnnfast.interop.bounds import as_format_error, extra, opened_archive, refuse
 from rnnfast.interop.recognition import parse_json, recognize
 from rnnfast.models.saving import replacing
 
@@ -39,13 +38,12 @@ def read(path: str | os.PathLike[str]) -> Any:
 
 
 def _read_archive(path: str) -> Any:
-    with as_format_error(path, "archive"), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        config = parse_json(path, "config.json", read_member(path, archive, "config.json", MAX_CONFIG))
-        version = parse_json(path, "metadata.json", read_member(path, archive, "metadata.json", MAX_CONFIG)).get("keras_version")
-        if "model.weights.npz" in names:
+    with opened_archive(path) as archive:
+        config = parse_json(path, "config.json", archive.read("config.json", MAX_CONFIG))
+        version = parse_json(path, "metadata.json", archive.read("metadata.json", MAX_CONFIG)).get("keras_version")
+        if "model.weights.npz" in archive.names:
             refuse(path, "model.weights.npz", "holds pickled objects, which can run code; save the model with weights in HDF5, as Keras does by default")
-        content = read_member(path, archive, "model.weights.h5")
+        content = archive.read("model.weights.h5")
     maker = Maker(path, _is_old(path, version))
     with as_format_error(path, "config.json"):
         net = parse(maker, config)

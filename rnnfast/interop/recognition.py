@@ -9,6 +9,7 @@ import zipfile
 
 from rnnfast.errors import FormatError
 from rnnfast.interop.bounds import MAX_TEXT, refuse
+from rnnfast.models.saving import open_zip
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLD_TORCH = re.compile(rb"\x80[\x02-\x05]")
@@ -23,7 +24,7 @@ def recognize(path: str | os.PathLike[str]) -> str:
     with open(path, "rb") as file:
         head = file.read(16)
         if head.startswith(b"PK"):
-            return _archive(path, file)
+            return _archive(path)
         if _HDF5 in (head[:8], *(_at(file, 512 << i) for i in range(3))):
             return "h5"
         if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= os.fstat(file.fileno()).st_size:
@@ -42,9 +43,10 @@ def _at(file: object, place: int) -> bytes:
     return file.read(8)  # type: ignore[attr-defined,no-any-return]
 
 
-def _archive(path: str, file: object) -> str:
+def _archive(path: str) -> str:
     try:
-        names = zipfile.ZipFile(file).namelist()  # type: ignore[call-overload]
+        with open_zip(path) as archive:
+            names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, RuntimeError, EOFError) as error:
         raise FormatError(f"{path}: archive: not a whole zip file ({error}).") from error
     if "manifest.json" in names:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rnnfast.interop._torch_pickle import MAX_PICKLE, STORAGES, Machine, View, write_pickle
-from rnnfast.interop.bounds import as_format_error, read_member, refuse
+from rnnfast.interop.bounds import Archive, as_format_error, opened_archive, refuse
 from rnnfast.models.saving import replacing
 
 MAX_MEMBERS, MAX_TENSORS = 20_000, 4000
@@ -32,8 +32,8 @@ def read_pt(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         If the file is damaged, hostile, or holds something else.
     """
     path = os.fspath(path)
-    with as_format_error(path, "archive"), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    with opened_archive(path) as archive:
+        names = archive.names
         roots = [name.removesuffix("data.pkl") for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
         if len(roots) != 1 or len(names) > MAX_MEMBERS:
             refuse(path, "archive", f"must hold one data.pkl and at most {MAX_MEMBERS} members, got {len(roots)} and {len(names)}")
@@ -41,10 +41,10 @@ def read_pt(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if f"{root}constants.pkl" in names or any(name.startswith(f"{root}code/") for name in names):
             refuse(path, "archive", "a TorchScript model, which is code; save module.state_dict() with torch.save")
         member = f"{root}data.pkl"
-        machine = Machine(path, member, read_member(path, archive, member, MAX_PICKLE))
+        machine = Machine(path, member, archive.read(member, MAX_PICKLE))
         with as_format_error(path, member):
             views = _state_dict(path, machine.run())
-        order = read_member(path, archive, f"{root}byteorder", 16).strip() if f"{root}byteorder" in names else b"little"
+        order = archive.read(f"{root}byteorder", 16).strip() if f"{root}byteorder" in names else b"little"
         if order not in (b"little", b"big"):
             refuse(path, f"{root}byteorder", "must be 'little' or 'big'")
         arrays = _arrays(path, archive, root, views, "<" if order == b"little" else ">")
@@ -71,11 +71,11 @@ def _state_dict(path: str, found: Any) -> dict[str, View]:
     return found
 
 
-def _arrays(path: str, archive: zipfile.ZipFile, root: str, views: dict[str, View], order: Literal["<", ">"]) -> dict[str, np.ndarray]:
+def _arrays(path: str, archive: Archive, root: str, views: dict[str, View], order: Literal["<", ">"]) -> dict[str, np.ndarray]:
     contents: dict[str, np.ndarray] = {}
     for storage in {view.storage for view in views.values()}:
         dtype = np.dtype(STORAGES[storage.kind]).newbyteorder(order)
-        content = read_member(path, archive, f"{root}data/{storage.key}")
+        content = archive.read(f"{root}data/{storage.key}")
         if len(content) != storage.size * dtype.itemsize:
             refuse(path, f"{root}data/{storage.key}", f"must have {storage.size} numbers of {storage.kind}, got {len(content)} bytes")
         contents[storage.key] = np.frombuffer(content, dtype)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from rnnfast.errors import FormatError
-from rnnfast.interop.bounds import as_format_error, check_dtype, check_size, read_member, refuse
+from rnnfast.interop.bounds import as_format_error, check_dtype, check_size, opened_archive, refuse
 from rnnfast.interop.recognition import parse_json, recognize
 from rnnfast.interop.state_dicts import from_state_dict, load_state_dict, to_state_dict
 from rnnfast.interop.torch_archive import from_bfloat16, read_pt, write_pt
@@ -148,11 +147,10 @@ def _write_safetensors(path: str, tensors: dict[str, np.ndarray]) -> None:
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name; objects are refused."""
     path = os.fspath(path)
-    with as_format_error(path, "archive"), zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(names) > MAX_TENSORS:
-            refuse(path, "archive", f"has {len(names)} arrays, more than the {MAX_TENSORS} allowed")
-        return {name.removesuffix(".npy"): _npy(path, name, read_member(path, archive, name)) for name in names}
+    with opened_archive(path) as archive:
+        if len(archive.names) > MAX_TENSORS:
+            refuse(path, "archive", f"has {len(archive.names)} arrays, more than the {MAX_TENSORS} allowed")
+        return {name.removesuffix(".npy"): _npy(path, name, archive.read(name)) for name in archive.names}
 
 
 def _npy(path: str, member: str, content: bytes) -> np.ndarray:

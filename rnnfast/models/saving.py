@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -34,6 +35,7 @@ __all__ = ["load_archive", "replacing", "save_archive"]
 
 VERSION = 1
 MAX_BYTES = 4 << 30
+_MAX_DIRECTORY = 4 << 20  # of a zip file: at least 46 bytes a member, of which zipfile makes up to ten times as many
 _MAX_TEXT = 64 << 20
 _COMMENT = b"rnnfast sha256 "
 _DIGITS = 64
@@ -121,7 +123,7 @@ def load_archive(
     """
     path = os.fspath(path)
     with open(path, "rb") as file, _as_format_error(path, "archive"):
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(path) as archive:
             infos = _checked_infos(path, archive, os.fstat(file.fileno()).st_size, max_bytes)
             members = _manifest_members(path, archive, infos)
             config = _read_json(path, archive, infos["config.json"], members["config.json"])
@@ -211,6 +213,25 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
 
 
 # Reading
+
+
+class _Unread(io.BufferedReader):
+    """A file of which zipfile cannot read a large directory: it asks for all of it at once, wherever the file's end says that it is."""
+
+    limit = _MAX_DIRECTORY
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > self.limit:
+            raise zipfile.BadZipFile(f"its list of members has {size} bytes, more than the {self.limit} allowed")
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def open_zip(path: str) -> Iterator[zipfile.ZipFile]:
+    """A zip file, unless it has so many members that only their names would take seconds."""
+    with _Unread(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        file.limit = MAX_BYTES
+        yield archive
 
 
 def _error(path: str, member: str, reason: str) -> FormatError:

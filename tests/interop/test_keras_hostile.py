@@ -102,6 +102,18 @@ HARMED: dict[str, Callable[[Any], None]] = {
 }
 
 
+@pytest.mark.parametrize("make", [lambda file, name: file.__setitem__(name, file["one"]), lambda file, name: file.create_group(name)], ids=["links", "groups"])
+def test_many_objects(make, tmp_path):
+    path = tmp_path / "many.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file["one"] = np.zeros(1, "f4")
+        for i in range(20_000):
+            make(file, f"x{i}")
+    check_refused(rnnfast.load, path)
+    with pytest.raises(rnnfast.FormatError, match="/: holds 20001 of more than 20000 objects"):
+        rnnfast.load(path)
+
+
 @pytest.mark.parametrize("name", HARMED)
 def test_harmed_files_are_refused(name, tmp_path):
     check_refused(rnnfast.load, harmed(tmp_path, HARMED[name]))

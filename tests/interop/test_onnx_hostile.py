@@ -160,6 +160,52 @@ def test_versions(opsets, tmp_path):
     refused(tmp_path, model, "opset")
 
 
+def packed(number, content):
+    """A field of protobuf with a length."""
+    head, size = bytes([number << 3 | 2]), len(content)
+    while size > 127:
+        head, size = head + bytes([size & 127 | 128]), size >> 7
+    return head + bytes([size]) + content
+
+
+MANY = 1 << 21
+PARTS = {
+    "nodes": packed(7, b"\x0a\x00" * MANY),
+    "initializers": packed(7, b"\x2a\x00" * MANY),
+    "opset_imports": b"\x42\x00" * MANY,
+    "numbers of a tensor": packed(7, packed(5, b"\x10\x07" + packed(7, b"\x01" * 2 * MANY))),
+    "numbers of an attribute": packed(7, packed(1, packed(5, packed(8, b"\x01" * MANY)))),
+    "numbers of an attribute, one by one": packed(7, packed(1, packed(5, b"\x40\x01" * MANY))),
+    "floats of an attribute": packed(7, packed(1, packed(5, packed(7, bytes(4) * MANY)))),
+    "empty texts": packed(7, packed(1, packed(5, b"\x4a\x00" * MANY))),
+    "unknown fields": b"\x7a\x00" * MANY,
+    "the same number again": b"\x08\x08" * 2 * MANY,
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_many_parts(case, tmp_path):
+    """Two bytes of a file can be two hundred in memory: they are counted first."""
+    refused(tmp_path, b"\x08\x08" + PARTS[case] + packed(8, b"\x10\x11"), "model: its parts would take more than")
+
+
+def test_many_tensors(tmp_path):
+    empty = packed(7, b"".join(packed(5, b"\x08\x00\x10\x01" + packed(8, b"%x" % i)) for i in range(100_001)))
+    refused(tmp_path, b"\x08\x08" + empty + packed(8, b"\x10\x11"), "graph: has more than 100000 tensors")
+
+
+def test_large_graphs_are_read():
+    """50,000 nodes with names and shapes of all values; numbers that are not in raw_data."""
+    nodes = [MAKE("Add", [f"value_{i}", "weight"], [f"value_{i + 1}"], name=f"/layer/Add_{i}") for i in range(50_000)]
+    model = graph(nodes, [value("value_0", None, ["n", 2])], ["value_50000"], {"weight": np.ones(2, "f")})
+    model.graph.value_info.extend(value(f"value_{i}", None, ["n", 2]) for i in range(1, 50_000))
+    model.graph.initializer[0].ClearField("raw_data")
+    model.graph.initializer[0].float_data.extend([1, 2])
+    model.graph.initializer.append(onnx.helper.make_tensor("unread", onnx.TensorProto.FLOAT, [1 << 20], np.zeros(1 << 20, "f")))
+    with pytest.raises(rnnfast.FormatError, match="without a use: unread"):
+        rnnfast.from_onnx(model.SerializeToString())
+
+
 # -- external data -------------------------------------------------------------------------------------------------------------
 
 

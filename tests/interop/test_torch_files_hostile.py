@@ -11,9 +11,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from rnnfast import Input, Sequential, layers, load
+from rnnfast import FormatError, Input, Sequential, layers, load
 from rnnfast.interop import torch_files
 from rnnfast.interop.torch_archive import read_pt
+from rnnfast.models.saving import load_archive
 from tests.interop.hostile import check_calm, check_refused, mutations
 from tests.peers import require
 
@@ -237,6 +238,34 @@ def test_names_twice_and_bombs(tmp_path):
             if "pkl" not in name:
                 archive.writestr("a/data.pkl", GRU.replace(integer(24), integer(size // 4)))
         check_refused(read_pt, path)
+
+
+def test_bombs_in_many_pieces(tmp_path):
+    """Members that are each of an allowed size: all together are counted."""
+    size = 8 << 20
+    for ending, count in (("npz", 8), ("pt", 8)):
+        with zipfile.ZipFile(tmp_path / f"m.{ending}", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for i in range(count):
+                array = npy(shape=f"({size // 4},)", data=bytes(size))
+                archive.writestr(*((f"l{i}.npy", array) if ending == "npz" else (f"a/data/{i}", bytes(size))))
+            entries = [(f"l{i}", tensor(storage(key=str(i), size=size // 4), shape=(size // 4,), strides=(1,))) for i in range(count)]
+            if ending == "pt":
+                archive.writestr("a/data.pkl", state(*entries))
+        check_refused(torch_files.read_npz if ending == "npz" else read_pt, tmp_path / f"m.{ending}")
+
+
+def test_directories_of_many_members(tmp_path):
+    """Every member of the list is the same one of the file; already the names would take memory and time."""
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    entries = b"".join(struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0) + b"%05x.npy" % i for i in range(100_000))
+    end = struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, 100_000, 100_000, len(entries), len(local))
+    end += struct.pack("<4sIQI", b"PK\6\7", 0, len(local) + len(entries), 1) + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    path = tmp_path / "m.zip"
+    path.write_bytes(local + entries + end)
+    for reader in (load, torch_files.read_npz, read_pt, load_archive):
+        check_refused(reader, path)
+        with pytest.raises(FormatError, match="its list of members has 5500000 bytes, more than the"):
+            reader(path)
 
 
 def test_what_torch_writes_besides_state_dicts(tmp_path):

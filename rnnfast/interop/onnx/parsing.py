@@ -10,6 +10,7 @@ import numpy as np
 
 from rnnfast.interop.bounds import as_format_error, check_size, extra, refuse
 from rnnfast.interop.onnx.external import read_external
+from rnnfast.interop.onnx.wire import check_parts
 
 MAX_FILE = 2 << 30  # of a protobuf message
 MAX_NODES = 100_000
@@ -58,6 +59,7 @@ def parse(label: str, content: bytes, folder: str | None) -> tuple[dict[str, Any
     """
     onnx = extra("onnx", "onnx", "reading ONNX files")
     proto = onnx.ModelProto()
+    check_parts(label, content, proto.DESCRIPTOR)
     try:
         proto.ParseFromString(content)
     except Exception as error:  # protobuf's own class, which has no fixed place
@@ -87,7 +89,7 @@ class _Parser:
     def _opset(self, proto: Any) -> int:
         versions = [one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")]
         if len(versions) != 1:
-            refuse(self.label, "opset_import", f"must name the standard operators once, got {[(one.domain, one.version) for one in proto.opset_import]}")
+            refuse(self.label, "opset_import", f"must name the standard operators once, got {[(one.domain, one.version) for one in proto.opset_import[:8]]}")
         return int(versions[0])
 
     def _graph(self, graph: Any, depth: int) -> dict[str, Any]:
@@ -160,11 +162,13 @@ class _Parser:
             values = getattr(tensor, _FIELDS.get(dtype.name, "int32_data"))
             if len(values) != prod(dims):
                 refuse(self.label, member, f"shape {tuple(dims)} needs {prod(dims)} numbers, {len(values)} are there")
-            return self._keep(np.array(values, dtype).reshape(dims))
+            return self._keep(np.fromiter(values, dtype, len(values)).reshape(dims))  # np.array would make Python's numbers of all first
         if len(content) != wanted:
             refuse(self.label, member, f"shape {tuple(dims)} of {dtype} needs {wanted} bytes, {len(content)} are there")
         return self._keep(np.frombuffer(content, dtype.newbyteorder("<")).reshape(dims).astype(dtype))
 
     def _keep(self, array: np.ndarray) -> int:
         self.arrays.append(array)
+        if len(self.arrays) > MAX_NODES:
+            refuse(self.label, "graph", f"has more than {MAX_NODES} tensors")
         return len(self.arrays) - 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rnnfast.errors import FormatError
-from rnnfast.interop.bounds import EXPANSION, FREE_BYTES
+from rnnfast.interop.bounds import FREE_BYTES
 from rnnfast.interop.onnx.parsing import DTYPES
 
 REQUIRED = inspect.Parameter.empty
@@ -27,6 +27,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 }  # fmt: skip
 ints = list[int]  # as attributes' types are written
 dtype = Any
+EXPANSION = 100  # times that one array may be larger than all that a graph has; scores of attention are as many
 _allowed: ContextVar[int] = ContextVar("bytes that one array may take", default=FREE_BYTES)
 
 
