@@ -9,6 +9,8 @@ import pytest
 import rnnfast
 from rnnfast import Input, Sequential, layers, optimizers, utils
 from rnnfast.errors import FormatError
+from rnnfast.models.saving import load_archive, save_archive
+from tests.interop.hostile import check_calm
 
 X = np.random.default_rng(0).normal(size=(40, 9, 5)).astype(np.float32)
 Y = np.random.default_rng(1).normal(size=(40, 2)).astype(np.float32)
@@ -171,8 +173,16 @@ HUGE = {
 def test_a_model_whose_self_test_would_be_huge_is_saved_without_one(case, tmp_path):
     model = Sequential(HUGE[case])
     model.save(tmp_path / "m.rnnf")
-    assert not any("selftest" in name for name in rnnfast.models.saving.load_archive(tmp_path / "m.rnnf")[1])
+    assert not any("selftest" in name for name in load_archive(tmp_path / "m.rnnf")[1])
     assert rnnfast.load(tmp_path / "m.rnnf").get_config() == model.get_config()
+
+
+def test_a_changed_file_does_not_bring_a_huge_self_test(tmp_path):
+    Sequential([Input((4,)), layers.RepeatVector(3), layers.GlobalMaxPooling1D()]).save(tmp_path / "m.rnnf")
+    config, arrays = load_archive(tmp_path / "m.rnnf")
+    config["config"]["layers"][1]["config"]["n"] = 5 * 10**6
+    save_archive(tmp_path / "m.rnnf", config, arrays)
+    assert not check_calm(rnnfast.load, tmp_path / "m.rnnf")
 
 
 def test_the_fewest_steps_of_a_window_are_told():

@@ -67,12 +67,12 @@ class Graph:
         return Counter([*self.outputs, *(symbol for node in self.nodes for symbol in (*node.inputs, *node.states))])
 
     def numbers(self, given: Iterable[Shape]) -> int:
-        """How many there are in all tensors together, for inputs of these shapes."""
+        """How many a plan has, at most, in all tensors together and in the maps of their steps, for inputs of these shapes."""
         shapes: dict[Symbol, Any] = dict(zip(self.inputs, given, strict=True))
         for node in self.nodes:
             inputs = [shapes[s] for s in node.inputs]
             shapes.update(zip(node.outputs, node.layer.output_shapes(inputs if node.layer.many else inputs[0]), strict=True))
-        return sum(prod(n or 1 for n in shape) for shape in shapes.values())
+        return sum(prod(n or 1 for n in shape) + 18 * prod(n or 1 for n in shape[:2]) for shape in shapes.values())
 
     def __getstate__(self) -> dict[str, Any]:
         """Connections as numbers: copies and pickles would follow the references of a long graph too deep."""
