@@ -50,7 +50,10 @@ def to_state_dict(model: Any) -> dict[str, np.ndarray]:
     {'rnn.weight_ih_l0': (12, 3), 'rnn.weight_hh_l0': (12, 4), 'rnn.bias_ih_l0': (12,), 'rnn.bias_hh_l0': (12,), 'head.weight': (2, 4), 'head.bias': (2,)}
     """
     found: dict[str, np.ndarray] = {}
-    for part in _parts_of(model):
+    flat = _flattened(model)
+    for layer, part in zip(_weighted(model), _parts_of(model), strict=True):
+        if layer in flat:
+            part.tensors["weight"] = turned(part.tensors["weight"].T, *flat[layer]).T
         level = f"_l{part.level}" if part.level is not None else ""
         for role, array in part.tensors.items():
             name, back = role.removesuffix("_reverse"), "_reverse" if role.endswith("_reverse") else ""
@@ -67,11 +70,7 @@ def _weighted(model: Any) -> list[Any]:
 
 
 def _parts_of(model: Any) -> list[Part]:
-    parts, flat = [of_layer(model.name, layer) for layer in _weighted(model)], _flattened(model)
-    for part, layer in zip(parts, _weighted(model), strict=True):
-        if layer in flat:
-            part.tensors["weight"] = turned(part.tensors["weight"].T, *flat[layer]).T
-    return parts
+    return [of_layer(model.name, layer) for layer in _weighted(model)]
 
 
 def _flattened(model: Any) -> dict[Any, tuple[int, int]]:
@@ -79,7 +78,8 @@ def _flattened(model: Any) -> dict[Any, tuple[int, int]]:
     channels, found = set(), {}
     flat: dict[Any, tuple[int, int]] = {}
     for node in model.runner().graph.nodes:
-        layer, x, y = node.layer, node.inputs[0], node.outputs[0]
+        layer, y = node.layer, node.outputs[0]
+        x = next((one for one in node.inputs if one in flat), node.inputs[0])
         passes = not isinstance(layer, layers.LayerNormalization) and (not layer.weights or isinstance(layer, layers.BatchNormalization))
         if isinstance(layer, layers.Conv1D) or (x in channels and passes and len(y.shape) == 3):
             channels.add(y)
@@ -87,7 +87,7 @@ def _flattened(model: Any) -> dict[Any, tuple[int, int]]:
             flat[y] = x.shape[1], x.shape[2]
         elif x in flat and isinstance(layer, layers.Dense):
             found[layer] = flat[x]
-        elif x in flat and not layer.weights and y.shape == x.shape:
+        elif x in flat and not layer.weights and not layer.many and y.shape == x.shape:
             flat[y] = flat[x]
         elif x in flat:
             refuse(model.name, f"{type(layer).__name__} '{layer.name}'", "stands behind a Flatten of a convolution's output, whose values stand in another order in PyTorch. Only a Dense can follow")
@@ -125,8 +125,8 @@ def load_state_dict(model: Any, tensors: Mapping[str, Any], source: str = "state
     >>> model.predict_on_batch(np.ones((1, 3), np.float32))
     array([[3., 3.]], dtype=float32)
     """
-    wanted, given = _parts_of(model), split(source, tensors)
-    variables, arrays, flat = [], [], _flattened(model)
+    flat, wanted, given = _flattened(model), _parts_of(model), split(source, tensors)
+    variables, arrays = [], []
     for layer, want, part in zip(_weighted(model), wanted, _matched(source, wanted, given, in_order), strict=True):
         if part.shapes != want.shapes:
             refuse(source, part.name, f"must have {want.shapes} for {type(layer).__name__} '{layer.name}', got {part.shapes}")

@@ -123,7 +123,7 @@ def load_archive(
     """
     path = os.fspath(path)
     with open(path, "rb") as file, _as_format_error(path, "archive"):
-        with open_zip(path) as archive:
+        with open_zip(file.fileno()) as archive:  # what is read is what is checked below
             infos = _checked_infos(path, archive, os.fstat(file.fileno()).st_size, max_bytes)
             members = _manifest_members(path, archive, infos)
             config = _read_json(path, archive, infos["config.json"], members["config.json"])
@@ -183,27 +183,26 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
     folder, base = os.path.split(os.path.abspath(path))
     draft = os.path.join(folder, f".{base}.{os.urandom(6).hex()}.tmp")
     try:
-        file = open(draft, "x+b")  # noqa: SIM115 (closed below)
+        with open(draft, "x+b") as file:
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    found = os.lstat(path).st_mode
+                    if stat.S_ISREG(found):
+                        os.chmod(draft, stat.S_IMODE(found))
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()  # some systems do not rename an open file
+                os.replace(draft, path)
+            except BaseException:
+                file.close()
+                with contextlib.suppress(OSError):
+                    os.unlink(draft)
+                raise
     except OSError as error:
-        raise type(error)(error.errno, error.strerror, path) from None
-    with file:
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                found = os.lstat(path).st_mode
-                if stat.S_ISREG(found):
-                    os.chmod(draft, stat.S_IMODE(found))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()  # some systems do not rename an open file
-            os.replace(draft, path)
-        except BaseException as error:
-            file.close()
-            with contextlib.suppress(OSError):
-                os.unlink(draft)
-            if isinstance(error, OSError) and error.filename == draft:
-                raise type(error)(error.errno, error.strerror, path) from None
-            raise
+        if error.filename == draft:  # which says nothing to a caller
+            raise type(error)(error.errno, error.strerror, path) from None
+        raise
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -227,9 +226,9 @@ class _Unread(io.BufferedReader):
 
 
 @contextlib.contextmanager
-def open_zip(path: str) -> Iterator[zipfile.ZipFile]:
-    """A zip file, unless it has so many members that only their names would take seconds."""
-    with _Unread(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+def open_zip(path: str | int) -> Iterator[zipfile.ZipFile]:
+    """A zip file, by its path or its descriptor, which stays open, unless it has so many members that only their names would take seconds."""
+    with _Unread(io.FileIO(path, closefd=isinstance(path, str))) as file, zipfile.ZipFile(file) as archive:
         file.limit = MAX_BYTES
         yield archive
 

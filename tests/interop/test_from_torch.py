@@ -124,10 +124,13 @@ def test_channels_last(modules, rng):
 
 
 def test_what_is_flattened_in_another_order_has_no_state_dict():
-    model = rnnfast.Sequential([rnnfast.Input((6, 3)), layers.Conv1D(4, 3), layers.Flatten(), layers.BatchNormalization(), layers.Dense(2)])
-    for call in (lambda: to_state_dict(model), lambda: load_state_dict(model, {})):
-        with pytest.raises(FormatError, match=r"BatchNormalization .* stands behind a Flatten of a convolution's output"):
-            call()
+    x = rnnfast.Input((6, 3))
+    flat = layers.Flatten()(layers.Conv1D(4, 3)(x))
+    for reader, y in (("BatchNormalization", layers.BatchNormalization()(flat)), ("Add", layers.Add()([layers.Flatten()(layers.LSTM(4, return_sequences=True)(layers.Cropping1D(1)(x))), flat]))):
+        model = rnnfast.Model(x, layers.Dense(2)(y))
+        for call in (lambda model=model: to_state_dict(model), lambda model=model: load_state_dict(model, {})):
+            with pytest.raises(FormatError, match=rf"{reader} .* stands behind a Flatten of a convolution's output"):
+                call()
 
 
 @pytest.mark.parametrize("options", [{"kernel_size": 1, "padding": 4}, {"kernel_size": 3, "padding": 4}, {"kernel_size": 2, "padding": 3, "stride": 3}], ids=str)
